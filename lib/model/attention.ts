@@ -1,0 +1,81 @@
+import { ops, Tensor } from '../runtime/index.js'
+import type { LlamaConfig } from './config.js'
+import type { ForwardContext, LayerCache } from './forward-context.js'
+import type { Linear } from './linear.js'
+
+export interface AttentionProjections {
+  readonly query: Linear
+  readonly key: Linear
+  readonly value: Linear
+  readonly output: Linear
+}
+
+/** Causal self-attention with rotary positions and grouped key/value heads. */
+export class Attention {
+  readonly projections: AttentionProjections
+  readonly #heads: number
+  readonly #keyValueHeads: number
+  readonly #headDim: number
+
+  constructor(config: LlamaConfig, projections: AttentionProjections) {
+    this.projections = projections
+    this.#heads = config.numAttentionHeads
+    this.#keyValueHeads = config.numKeyValueHeads
+    this.#headDim = config.headDim
+  }
+
+  /**
+   * x [tokens, hiddenSize] → [tokens, hiddenSize]. With a cache, keys and values go into it and attention reads them from there;
+   * with `saved`, what backward() needs is kept, otherwise freed.
+   */
+  forward(x: Tensor, context: ForwardContext, cache?: LayerCache): { out: Tensor; saved: ops.AttentionSaved | undefined } {
+    const tokens = context.positions.count
+    const { device, dtype } = x
+    const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)
+    const q = this.projections.query.forward(x, heads(this.#heads))
+    const k = this.projections.key.forward(x, heads(this.#keyValueHeads))
+    const v = this.projections.value.forward(x, heads(this.#keyValueHeads))
+    ops.rope(q, context.positions, context.ropeTable, { out: q })
+    ops.rope(k, context.positions, context.ropeTable, { out: k })
+
+    if (cache !== undefined) {
+      ops.scatterRows(k, cache.rows, cache.keys)
+      ops.scatterRows(v, cache.rows, cache.values)
+    }
+    const keys = cache?.keys ?? k
+    const values = cache?.values ?? v
+    const logSumExp = context.training ? Tensor.empty(device, [tokens, this.#heads], 'f32') : undefined
+    const mixed = heads(this.#heads)
+    ops.attention(q, keys, values, context.bounds, { out: mixed, ...(logSumExp && { logSumExp }) })
+    const out = this.projections.output.forward(this.#flat(mixed, tokens))
+    if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
+    for (const tensor of [q, k, v, mixed]) tensor.dispose()
+    return { out, saved: undefined }
+  }
+
+  /** From d(out) to d(x), overwriting `dx`; adds the gradients of the four weights. Frees what was saved. */
+  backward(dout: Tensor, x: Tensor, saved: ops.AttentionSaved, context: ForwardContext, dx: Tensor): void {
+    const { query, key, value, output } = this.projections
+    const tokens = context.positions.count
+    const mixed = this.#flat(saved.out, tokens)
+    output.backwardWeight(dout, mixed)
+    const dmixed = Tensor.empty(x.device, saved.out.shape, x.dtype)
+    output.backwardInput(dout, dmixed)
+    // The queries, keys and values make room for their gradients only after the op has read them, so these are new buffers.
+    const { dq, dk, dv } = ops.attentionBackward(dmixed, saved, context.bounds)
+    for (const tensor of [dmixed, mixed, saved.q, saved.k, saved.v, saved.out, saved.logSumExp]) tensor.dispose()
+    ops.rope(dq, context.positions, context.ropeTable, { out: dq, inverse: true })
+    ops.rope(dk, context.positions, context.ropeTable, { out: dk, inverse: true })
+    query.backwardWeight(dq, x)
+    key.backwardWeight(dk, x)
+    value.backwardWeight(dv, x)
+    query.backwardInput(dq, dx)
+    key.backwardInput(dk, dx, true)
+    value.backwardInput(dv, dx, true)
+    for (const tensor of [dq, dk, dv]) tensor.dispose()
+  }
+
+  #flat(mixed: Tensor, tokens: number): Tensor {
+    return mixed.view([tokens, this.#heads * this.#headDim])
+  }
+}

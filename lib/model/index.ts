@@ -1,0 +1,8 @@
+export { type LlamaConfig, type LlamaConfigInput, normalizeConfig, type RopeScaling, readLlamaConfig } from './config.js'
+export { KeyValueCache } from './key-value-cache.js'
+export { LlamaForCausalLM } from './llama.js'
+export { type CreateModelOptions, createLlama, type LoadModelOptions, type LoadProgress, loadLlama } from './load.js'
+export { PackedSequences } from './packed-sequences.js'
+export { Parameter } from './parameter.js'
+export { type SaveModelOptions, saveLlama } from './save.js'
+export { countTargets, IGNORE_INDEX, type TrainingBatch } from './training-batch.js'

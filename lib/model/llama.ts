@@ -1,0 +1,280 @@
+import { AlmaError } from '../errors.js'
+import { type Device, type DType, ops, Tensor } from '../runtime/index.js'
+import { Attention } from './attention.js'
+import type { LlamaConfig } from './config.js'
+import { DecoderLayer, type DecoderLayerSaved, type ResidualStream } from './decoder-layer.js'
+import { FeedForward } from './feed-forward.js'
+import type { ForwardContext } from './forward-context.js'
+import type { KeyValueCache } from './key-value-cache.js'
+import { Linear } from './linear.js'
+import { PackedSequences } from './packed-sequences.js'
+import { Parameter } from './parameter.js'
+import { RmsNorm, type RmsNormResult } from './rms-norm.js'
+import { RopeCache } from './rope-table.js'
+import { nextTokenTargets, type TrainingBatch } from './training-batch.js'
+
+export interface ForwardOptions {
+  /** Writes keys and values to these rows (i32 [tokens]) and reads from there; `bounds` then delimit the used rows of each sequence. */
+  readonly cache?: { readonly store: KeyValueCache; readonly rows: Tensor }
+  /** i32: the token rows whose logits are wanted. Default: all. */
+  readonly logitRows?: Tensor
+}
+
+/** Tokens of one pass, on the device. */
+export interface TokenRows {
+  readonly ids: Tensor
+  readonly positions: Tensor
+  readonly bounds: ops.SequenceBounds
+  /** Positions lie below this. */
+  readonly longest: number
+}
+
+/** The LLaMA decoder with its output layer (Touvron et al. 2023): forward, and an explicit backward pass. */
+export class LlamaForCausalLM {
+  readonly config: LlamaConfig
+  readonly device: Device
+  /** Dtype of activations; weights may be 'bf16' beside 'f32' activations. */
+  readonly activationDtype: DType
+  readonly #parameters: ReadonlyMap<string, Parameter>
+  readonly #embedding: Parameter
+  readonly #layers: readonly DecoderLayer[]
+  readonly #norm: RmsNorm
+  readonly #output: Linear
+  readonly #rope: RopeCache
+  #disposed = false
+
+  /** Takes over the tensors. Use `loadLlama` or `createLlama` to get one. */
+  constructor(device: Device, config: LlamaConfig, tensors: ReadonlyMap<string, Tensor>, activationDtype: DType) {
+    this.device = device
+    this.config = config
+    this.activationDtype = activationDtype
+    const parameters = new Map<string, Parameter>()
+    for (const [name, tensor] of tensors) parameters.set(name, new Parameter(name, tensor))
+    this.#parameters = parameters
+    const parameter = (name: string): Parameter => {
+      const found = parameters.get(`${name}.weight`)
+      if (found === undefined) throw new AlmaError('ERR_ALMA_CHECKPOINT', `the model has no tensor ${name}.weight`)
+      return found
+    }
+    const linear = (name: string): Linear => new Linear(parameter(name))
+    const norm = (name: string): RmsNorm => new RmsNorm(parameter(name), config.rmsNormEps)
+
+    this.#embedding = parameter('model.embed_tokens')
+    this.#layers = Array.from({ length: config.numHiddenLayers }, (_, index) => {
+      const prefix = `model.layers.${index}`
+      const attention = new Attention(config, {
+        query: linear(`${prefix}.self_attn.q_proj`),
+        key: linear(`${prefix}.self_attn.k_proj`),
+        value: linear(`${prefix}.self_attn.v_proj`),
+        output: linear(`${prefix}.self_attn.o_proj`),
+      })
+      const feedForward = new FeedForward({
+        gate: linear(`${prefix}.mlp.gate_proj`),
+        up: linear(`${prefix}.mlp.up_proj`),
+        down: linear(`${prefix}.mlp.down_proj`),
+      })
+      return new DecoderLayer(
+        norm(`${prefix}.input_layernorm`),
+        attention,
+        norm(`${prefix}.post_attention_layernorm`),
+        feedForward,
+      )
+    })
+    this.#norm = norm('model.norm')
+    this.#output = config.tieWordEmbeddings ? new Linear(this.#embedding) : linear('lm_head')
+    this.#rope = new RopeCache(device, config)
+  }
+
+  /** The weights under their names in the safetensors file; a tied output layer appears once, as the embedding. */
+  *namedParameters(): IterableIterator<[name: string, tensor: Tensor]> {
+    for (const [name, parameter] of this.#parameters) yield [name, parameter.tensor]
+  }
+
+  /** For the trainer and the optimizer: weights with their gradients. */
+  parameters(): IterableIterator<Parameter> {
+    return this.#parameters.values()
+  }
+
+  /** Number of weights. */
+  get parameterCount(): number {
+    let count = 0
+    for (const parameter of this.#parameters.values()) count += parameter.tensor.count
+    return count
+  }
+
+  /**
+   * Logits f32 [rows, vocabSize] of the wanted rows. Enqueues the pass and returns; the caller disposes the result.
+   */
+  forward(tokens: TokenRows, options: ForwardOptions = {}): Tensor {
+    const { cache, logitRows } = options
+    const context = this.#context(tokens, false)
+    let stream: ResidualStream = { hidden: this.#embed(tokens.ids), branch: undefined }
+    this.#layers.forEach((layer, index) => {
+      stream = layer.forward(stream, context, cache?.store.layer(index, cache.rows)).stream
+    })
+    const { sum, normed, inverseRms } = this.#norm.forward(stream.hidden, stream.branch, false)
+    sum.dispose()
+    inverseRms.dispose()
+    const wanted = logitRows === undefined ? normed : ops.gatherRows(normed, logitRows)
+    const logits = this.#output.forward(wanted, this.#logitsFor(wanted))
+    wanted.dispose()
+    normed.dispose()
+    return logits
+  }
+
+  /**
+   * One micro-batch of training: adds the gradients of gradScale[0] · Σ nll to the parameters' gradients, and Σ nll (nats) to
+   * `lossSum`; both f32 [1] on the device. Enqueues everything and returns.
+   */
+  forwardBackward(batch: TrainingBatch, gradScale: Tensor, lossSum: Tensor): void {
+    using targets = nextTokenTargets(this.device, batch)
+    if (targets.count === 0) return
+    using tokens = new PackedSequences(this.device, batch.inputIds)
+    const context = this.#context(tokens, true)
+
+    const saved: DecoderLayerSaved[] = []
+    let stream: ResidualStream = { hidden: this.#embed(tokens.ids), branch: undefined }
+    for (const layer of this.#layers) {
+      const result = layer.forward(stream, context)
+      stream = result.stream
+      if (result.saved !== undefined) saved.push(result.saved)
+    }
+    const norm = this.#norm.forward(stream.hidden, stream.branch, true)
+    const dstream = Tensor.empty(this.device, norm.sum.shape, norm.sum.dtype)
+    this.#lossBackward(norm, targets, gradScale, lossSum, dstream)
+    for (const layer of this.#layers.toReversed()) {
+      const kept = saved.pop()
+      if (kept !== undefined) layer.backward(dstream, kept, context)
+    }
+    ops.embeddingBackward(dstream, tokens.ids, this.#embedding.requiredGradient)
+    dstream.dispose()
+  }
+
+  /** Adds Σ nll of a batch to `lossSum`, f32 [1], without gradients. */
+  evaluateLoss(batch: TrainingBatch, lossSum: Tensor): void {
+    using targets = nextTokenTargets(this.device, batch)
+    if (targets.count === 0) return
+    using tokens = new PackedSequences(this.device, batch.inputIds)
+    using logits = this.forward(tokens, targets.rows === undefined ? {} : { logitRows: targets.rows })
+    using nll = ops.crossEntropy(logits, targets.ids)
+    ops.reduceSum(nll, { out: lossSum, accumulate: true })
+  }
+
+  /** Raw scores for every token of every sequence: one [length × vocabSize] array a sequence. */
+  async logits(tokenIds: readonly (readonly number[])[]): Promise<Float32Array[]> {
+    this.checkTokenIds(tokenIds)
+    using tokens = new PackedSequences(this.device, tokenIds)
+    using logits = this.forward(tokens)
+    const all = await logits.readFloats()
+    const { vocabSize } = this.config
+    let row = 0
+    return tokenIds.map(({ length }) => {
+      const begin = row
+      row += length
+      return all.slice(begin * vocabSize, row * vocabSize)
+    })
+  }
+
+  /**
+   * Mean cross-entropy (nats) over the labels that are not −100, and its gradient with respect to every weight, f32.
+   * labels[i] is compared with what the model predicts after inputIds[0 … i − 1], as in Hugging Face transformers.
+   */
+  async lossAndGradients(batch: TrainingBatch): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
+    this.checkTokenIds(batch.inputIds)
+    const enabled = [...this.#parameters.values()].map((parameter) => parameter.gradient)
+    const own = [...this.#parameters.values()].map((parameter) => {
+      parameter.gradient = Tensor.zeros(this.device, parameter.tensor.shape, 'f32')
+      return parameter.gradient
+    })
+    try {
+      using targets = nextTokenTargets(this.device, batch)
+      using gradScale = Tensor.from(this.device, [1 / Math.max(1, targets.count)])
+      using lossSum = Tensor.zeros(this.device, [1], 'f32')
+      this.forwardBackward(batch, gradScale, lossSum)
+      const gradients = new Map<string, Float32Array>()
+      for (const [index, name] of [...this.#parameters.keys()].entries()) {
+        const gradient = own[index]
+        if (gradient !== undefined) gradients.set(name, await gradient.readFloats())
+      }
+      const [sum = Number.NaN] = await lossSum.readFloats()
+      return { loss: targets.count === 0 ? Number.NaN : sum / targets.count, gradients }
+    } finally {
+      for (const [index, parameter] of [...this.#parameters.values()].entries()) {
+        own[index]?.dispose()
+        parameter.gradient = enabled[index]
+      }
+    }
+  }
+
+  /** @throws AlmaError ERR_ALMA_OPTION for an id outside the vocabulary, ERR_ALMA_CONTEXT for a sequence longer than the context. */
+  checkTokenIds(sequences: readonly (readonly number[])[]): void {
+    const { vocabSize, maxPositionEmbeddings } = this.config
+    sequences.forEach((sequence, index) => {
+      if (sequence.length > maxPositionEmbeddings) {
+        throw new AlmaError(
+          'ERR_ALMA_CONTEXT',
+          `sequence ${index} has ${sequence.length} tokens, the model's context is ${maxPositionEmbeddings}`,
+        )
+      }
+      for (const id of sequence) {
+        if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+          throw new AlmaError('ERR_ALMA_OPTION', `sequence ${index}: token id ${id} is not in 0 … ${vocabSize - 1}`)
+        }
+      }
+    })
+  }
+
+  get disposed(): boolean {
+    return this.#disposed
+  }
+
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    for (const parameter of this.#parameters.values()) parameter.dispose()
+    this.#rope.dispose()
+  }
+
+  #embed(ids: Tensor): Tensor {
+    const hidden = Tensor.empty(this.device, [ids.count, this.config.hiddenSize], this.activationDtype)
+    return ops.embedding(this.#embedding.tensor, ids, hidden)
+  }
+
+  #context(tokens: TokenRows, training: boolean): ForwardContext {
+    const { positions, bounds, longest } = tokens
+    return { positions, bounds, ropeTable: this.#rope.table(longest), training }
+  }
+
+  #logitsFor(rows: Tensor): Tensor {
+    return Tensor.empty(this.device, [rows.shape[0] ?? 0, this.config.vocabSize], 'f32')
+  }
+
+  /** The loss and its gradient with respect to the stream before the last norm, written to `dstream`. */
+  #lossBackward(
+    norm: RmsNormResult,
+    targets: { readonly ids: Tensor; readonly rows: Tensor | undefined },
+    gradScale: Tensor,
+    lossSum: Tensor,
+    dstream: Tensor,
+  ): void {
+    // Only the rows that have a target pass through the output layer: for a translation that is its second half.
+    const counted = targets.rows === undefined ? norm.normed : ops.gatherRows(norm.normed, targets.rows)
+    const logits = this.#output.forward(counted, this.#logitsFor(counted))
+    const nll = ops.crossEntropy(logits, targets.ids, { dlogits: logits, gradScale })
+    ops.reduceSum(nll, { out: lossSum, accumulate: true })
+    this.#output.backwardWeight(logits, counted)
+    let dnormed = this.#output.backwardInput(logits, counted)
+    logits.dispose()
+    nll.dispose()
+    if (targets.rows !== undefined) {
+      dnormed = ops.fill(norm.normed, 0)
+      ops.scatterRows(counted, targets.rows, dnormed)
+      counted.dispose()
+    }
+    ops.fill(dstream, 0)
+    this.#norm.backward(dnormed, norm, dstream)
+    norm.sum.dispose()
+    norm.normed.dispose()
+    norm.inverseRms.dispose()
+  }
+}

@@ -1,0 +1,120 @@
+/** Getting a model: from a folder in the Hugging Face layout, or with random weights. */
+import { AlmaError } from '../errors.js'
+import { type Device, type DType, ops, type StorageDType, Tensor } from '../runtime/index.js'
+import { type LlamaConfig, llamaParameterShapes, readLlamaConfig } from './config.js'
+import { LlamaForCausalLM } from './llama.js'
+import { openWeights, type WeightDtype, type WeightEntry } from './weight-files.js'
+
+const storageDtype: Readonly<Record<WeightDtype, StorageDType>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' }
+
+export interface LoadProgress {
+  readonly bytesLoaded: number
+  readonly bytesTotal: number
+}
+
+export interface LoadModelOptions {
+  /** Dtype of the weights in memory. Default: the device's ('f32' on the CPU). */
+  readonly dtype?: 'f32' | 'bf16'
+  readonly onProgress?: (progress: LoadProgress) => void
+  /** What was ignored in the folder, a sentence each. */
+  readonly onWarning?: (message: string) => void
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Loads config.json and the weights of a folder. On the CPU, weights that are stored in the wanted dtype stay in the mapped file.
+ *
+ * @throws AlmaError ERR_ALMA_CONFIG, ERR_ALMA_CHECKPOINT (also for weights that are NaN or infinite), ERR_ALMA_IO,
+ *   ERR_ALMA_OUT_OF_MEMORY.
+ */
+export async function loadLlama(
+  device: Device,
+  directory: string,
+  options: LoadModelOptions = {},
+): Promise<LlamaForCausalLM> {
+  const { dtype = 'f32', onProgress, onWarning, signal } = options
+  signal?.throwIfAborted()
+  const config = await readLlamaConfig(directory)
+  const files = await openWeights(directory, config)
+  for (const warning of files.warnings) onWarning?.(warning)
+
+  const tensors = new Map<string, Tensor>()
+  const names = [...files.entries.keys()]
+  const nonFinite = Tensor.zeros(device, [names.length], 'i32')
+  let bytesLoaded = 0
+  try {
+    for (const [index, [name, entry]] of [...files.entries].entries()) {
+      signal?.throwIfAborted()
+      const tensor = await loadTensor(device, entry, dtype)
+      tensors.set(name, tensor)
+      using counter = nonFinite.view([1], index)
+      ops.countNonFinite(tensor, counter)
+      await device.synchronize()
+      bytesLoaded += entry.byteLength
+      onProgress?.({ bytesLoaded, bytesTotal: files.totalBytes })
+    }
+    const counts = await nonFinite.readInts()
+    const bad = counts.findIndex((count) => count > 0)
+    if (bad >= 0) {
+      const name = names[bad] ?? ''
+      throw new AlmaError(
+        'ERR_ALMA_CHECKPOINT',
+        `${files.entries.get(name)?.file}: ${name} has ${counts[bad]} elements that are NaN or infinite, expected none`,
+      )
+    }
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor.dispose()
+    throw error
+  } finally {
+    nonFinite.dispose()
+  }
+  return new LlamaForCausalLM(device, config, tensors, activationDtypeOf(device, dtype))
+}
+
+async function loadTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): Promise<Tensor> {
+  const stored = storageDtype[entry.dtype]
+  const aligned = entry.byteOffset % 4 === 0
+  if (device.name === 'cpu' && stored === dtype && aligned) {
+    return Tensor.mapFile(device, entry.file, entry.byteOffset, entry.shape, dtype)
+  }
+  const tensor = Tensor.empty(device, entry.shape, dtype)
+  try {
+    await tensor.loadFile(entry.file, entry.byteOffset, stored)
+    return tensor
+  } catch (error) {
+    tensor.dispose()
+    throw error
+  }
+}
+
+export interface CreateModelOptions {
+  /** Default 42. */
+  readonly seed?: number
+  readonly dtype?: 'f32' | 'bf16'
+}
+
+/**
+ * A model with random weights: normal with the config's initializerRange, norms 1, as transformers initialises LLaMA. The numbers
+ * depend on the seed alone, not on the device or its threads.
+ */
+export function createLlama(device: Device, config: LlamaConfig, options: CreateModelOptions = {}): LlamaForCausalLM {
+  const { seed = 42, dtype = 'f32' } = options
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new AlmaError('ERR_ALMA_OPTION', `seed: expected an integer from 0 to 2^53 - 1, got ${seed}`)
+  }
+  const tensors = new Map<string, Tensor>()
+  let first = 0
+  for (const [name, shape] of llamaParameterShapes(config)) {
+    const tensor = Tensor.empty(device, shape, dtype)
+    if (name.endsWith('norm.weight')) ops.fill(tensor, 1)
+    else ops.fillNormal(tensor, config.initializerRange, seed, first)
+    first += tensor.count
+    tensors.set(name, tensor)
+  }
+  return new LlamaForCausalLM(device, config, tensors, activationDtypeOf(device, dtype))
+}
+
+/** The CPU computes in f32 whatever the weights are stored as; a GPU in the weights' dtype. */
+function activationDtypeOf(device: Device, dtype: DType): DType {
+  return device.name === 'cpu' ? 'f32' : dtype
+}

@@ -1,0 +1,51 @@
+/** Text: tokenizers, prompts, languages, corpora, training examples. */
+export {
+  type MonolingualDocument,
+  type MonolingualOptions,
+  type ParallelOptions,
+  type ParallelPair,
+  type PreferenceOptions,
+  type PreferenceRow,
+  readMonolingual,
+  readParallel,
+  readPreference,
+} from './corpus.js'
+export {
+  Interleaved,
+  type InterleaveOptions,
+  type InterleaveState,
+  interleave,
+  type RepeatableSource,
+} from './interleave.js'
+export { findLanguage, type Language, languages, resolveLanguage } from './languages.js'
+export {
+  type CleanTranslationOptions,
+  cleanTranslation,
+  encodeTranslation,
+  type LanguageLike,
+  type TranslationExample,
+  type TranslationPromptOptions,
+  translationPrompt,
+} from './prompt.js'
+export { Random, type RandomState } from './random.js'
+export { saveTrainedTokenizer } from './save-tokenizer.js'
+export { type ShuffleOptions, shuffled } from './shuffle.js'
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  loadTokenizer,
+  type StreamDecoder,
+  type Tokenizer,
+  type TokenizerExpectations,
+} from './tokenizer.js'
+export { type TokenizerJson, type TrainBpeOptions, trainBpeTokenizer } from './train-bpe.js'
+export {
+  BlockPacker,
+  type BlockPackerState,
+  IGNORE_INDEX,
+  monolingualDocument,
+  type ParallelExampleOptions,
+  type ParallelSentence,
+  parallelExample,
+  type TrainingExample,
+} from './training-examples.js'

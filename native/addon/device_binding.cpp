@@ -1,0 +1,217 @@
+// Devices, their memory, graphs and probes.
+#include "bindings.h"
+
+namespace alma::addon {
+
+namespace {
+
+Environment& environment_of(const Napi::CallbackInfo& info) { return Environment::of(info); }
+
+double id_of(const Napi::CallbackInfo& info, size_t index = 0) {
+  if (info.Length() <= index || !info[index].IsNumber()) throw Error("ERR_ALMA_DEVICE", "expected a device or graph number");
+  return info[index].As<Napi::Number>().DoubleValue();
+}
+
+// deviceOpen(name: string, threads: number, isa: string): number
+Napi::Value device_open(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const std::string name = info[0].ToString();
+  const int threads = info[1].ToNumber().Int32Value();
+  const std::string isa = info[2].ToString();
+  if (name != "cpu") throw Error("ERR_ALMA_DEVICE", "no device named '" + name + "' in this build");
+  environment.devices.push_back(open_cpu_device(threads, isa));
+  return Napi::Number::New(info.Env(), static_cast<double>(environment.devices.size() - 1));
+}
+
+// Waits for the engine on a thread of libuv's pool: at most one op long.
+class CloseWorker final : public Napi::AsyncWorker {
+ public:
+  CloseWorker(Napi::Env env, std::shared_ptr<Device> device)
+      : Napi::AsyncWorker(env),
+        device_(std::move(device)),
+        cached_(device_->allocator().release_cached()),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override {
+    device_->finish_close();
+    for (const auto& block : cached_) device_->allocator().source().free(block.data, block.bytes);
+  }
+  void OnOK() override { deferred_.Resolve(Env().Undefined()); }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  std::vector<CachingAllocator::Block> cached_;
+  Napi::Promise::Deferred deferred_;
+};
+
+// deviceClose(device: number): Promise<void>
+Napi::Value device_close(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const double id = id_of(info);
+  std::shared_ptr<Device> device = environment.device_pointer(id);
+  environment.devices[static_cast<size_t>(id)].reset();
+  device->begin_close();
+  auto* worker = new CloseWorker(info.Env(), std::move(device));  // deletes itself when done
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+// deviceDescribe(device: number): { name, description, threads }
+Napi::Value device_describe(const Napi::CallbackInfo& info) {
+  const Device& device = environment_of(info).device(id_of(info));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("name", device.name());
+  result.Set("description", device.description());
+  result.Set("threads", device.threads());
+  return result;
+}
+
+// deviceMemory(device: number): { allocated, reserved, peak, free, total }
+Napi::Value device_memory(const Napi::CallbackInfo& info) {
+  const MemoryStatistics statistics = environment_of(info).device(id_of(info)).allocator().statistics();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("allocated", static_cast<double>(statistics.allocated));
+  result.Set("reserved", static_cast<double>(statistics.reserved));
+  result.Set("peak", static_cast<double>(statistics.peak));
+  result.Set("free", static_cast<double>(statistics.free));
+  result.Set("total", static_cast<double>(statistics.total));
+  return result;
+}
+
+// deviceResetPeak(device: number): void
+Napi::Value device_reset_peak(const Napi::CallbackInfo& info) {
+  environment_of(info).device(id_of(info)).allocator().reset_peak();
+  return info.Env().Undefined();
+}
+
+// deviceReleaseCached(device: number): void
+Napi::Value device_release_cached(const Napi::CallbackInfo& info) {
+  environment_of(info).device(id_of(info)).release_cached_memory();
+  return info.Env().Undefined();
+}
+
+class SynchronizeTask final : public PromiseTask {
+ public:
+  using PromiseTask::PromiseTask;
+  void run(Ops&) override {}
+};
+
+// deviceSynchronize(device: number): Promise<void>
+Napi::Value device_synchronize(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const auto& device = environment.device_pointer(id_of(info));
+  return submit_promise(environment, *device, std::make_unique<SynchronizeTask>(environment, info.Env(), device));
+}
+
+class ProbeTask final : public PromiseTask {
+ public:
+  ProbeTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::string what, double size, double seconds)
+      : PromiseTask(environment, env, std::move(device)), what_(std::move(what)), size_(size), seconds_(seconds) {}
+  void run(Ops& ops) override { value_ = device_->probe(ops, what_, size_, seconds_); }
+  Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, value_); }
+
+ private:
+  std::string what_;
+  double size_, seconds_, value_ = 0;
+};
+
+// deviceProbe(device: number, what: string, size: number, seconds: number): Promise<number>
+Napi::Value device_probe(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const auto& device = environment.device_pointer(id_of(info));
+  return submit_promise(environment, *device,
+                        std::make_unique<ProbeTask>(environment, info.Env(), device, info[1].ToString().Utf8Value(),
+                                                    info[2].ToNumber().DoubleValue(), info[3].ToNumber().DoubleValue()));
+}
+
+// graphBegin(device: number): void
+Napi::Value graph_begin(const Napi::CallbackInfo& info) {
+  environment_of(info).device(id_of(info)).begin_recording();
+  return info.Env().Undefined();
+}
+
+// graphEnd(device: number): number
+Napi::Value graph_end(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const auto& device = environment.device_pointer(id_of(info));
+  environment.graphs.push_back(device->end_recording());
+  environment.graph_devices.push_back(device);
+  return Napi::Number::New(info.Env(), static_cast<double>(environment.graphs.size() - 1));
+}
+
+size_t graph_index(const Environment& environment, double id) {
+  const auto index = static_cast<size_t>(id);
+  if (!(id >= 0) || index >= environment.graphs.size() || !environment.graphs[index]) {
+    throw Error("ERR_ALMA_DISPOSED", "the graph was disposed");
+  }
+  return index;
+}
+
+// graphLaunch(graph: number): void
+Napi::Value graph_launch(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const size_t index = graph_index(environment, id_of(info));
+  Device& device = *environment.graph_devices[index];
+  if (device.closed()) throw Error("ERR_ALMA_DISPOSED", "the graph's device was disposed");
+  if (device.recording() != nullptr) throw Error("ERR_ALMA_DEVICE", "a graph cannot be launched inside a capture");
+  device.launch(environment.graphs[index]);
+  return info.Env().Undefined();
+}
+
+// Lets go of a recording's memory on the JavaScript thread, behind every launch of it.
+class GraphReleaseTask final : public PromiseTask {
+ public:
+  GraphReleaseTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::shared_ptr<Recording> recording)
+      : PromiseTask(environment, env, std::move(device)), recording_(std::move(recording)) {}
+  void run(Ops&) override {}
+
+ private:
+  std::shared_ptr<Recording> recording_;
+};
+
+// graphRelease(graph: number): void
+Napi::Value graph_release(const Napi::CallbackInfo& info) {
+  Environment& environment = environment_of(info);
+  const size_t index = graph_index(environment, id_of(info));
+  std::shared_ptr<Recording> recording = std::move(environment.graphs[index]);
+  const std::shared_ptr<Device> device = std::move(environment.graph_devices[index]);
+  auto task = std::make_unique<GraphReleaseTask>(environment, info.Env(), device, std::move(recording));
+  if (device->closed()) return info.Env().Undefined();  // the stream has ended: the task and its memory go now
+  // A failure that happened before it is not this call's to report, so its promise is given a handler here.
+  const Napi::Promise promise = task->promise();
+  promise.Get("catch").As<Napi::Function>().Call(promise, {Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {})});
+  environment.expect_completion();
+  device->submit_task(std::move(task));
+  return info.Env().Undefined();
+}
+
+// setErrorClass(make: new (code: string, message: string) => Error): void
+Napi::Value set_error_class(const Napi::CallbackInfo& info) {
+  environment_of(info).error_class = Napi::Persistent(info[0].As<Napi::Function>());
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void register_device_functions(Napi::Object& exports, Environment* environment) {
+  ALMA_EXPORT("setErrorClass", set_error_class);
+  ALMA_EXPORT("deviceOpen", device_open);
+  ALMA_EXPORT("deviceClose", device_close);
+  ALMA_EXPORT("deviceDescribe", device_describe);
+  ALMA_EXPORT("deviceMemory", device_memory);
+  ALMA_EXPORT("deviceResetPeak", device_reset_peak);
+  ALMA_EXPORT("deviceReleaseCached", device_release_cached);
+  ALMA_EXPORT("deviceSynchronize", device_synchronize);
+  ALMA_EXPORT("deviceProbe", device_probe);
+  ALMA_EXPORT("graphBegin", graph_begin);
+  ALMA_EXPORT("graphEnd", graph_end);
+  ALMA_EXPORT("graphLaunch", graph_launch);
+  ALMA_EXPORT("graphRelease", graph_release);
+}
+
+}  // namespace alma::addon

@@ -1,0 +1,52 @@
+// The addon's entry: builds the environment's state and registers the parts. No arithmetic and no policy here: names, defaults and
+// messages for users are TypeScript's (lib/runtime).
+#include "../cpu/cpu_ops.h"
+#include "bindings.h"
+
+#ifndef ALMA_HAS_CUDA
+#define ALMA_HAS_CUDA 0
+#endif
+#ifndef ALMA_BUILD_CUDA_NOTE
+#define ALMA_BUILD_CUDA_NOTE "built without CUDA"
+#endif
+#if ALMA_HAS_CUDA
+#include "../cuda/device_query.h"
+#endif
+
+namespace alma::addon {
+
+namespace {
+
+// buildInformation(): { cuda, cudaNote, cpuInstructionSets, processors }
+Napi::Value build_information(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("cuda", Napi::Boolean::New(env, ALMA_HAS_CUDA != 0));
+  result.Set("cudaNote", ALMA_BUILD_CUDA_NOTE);
+  Napi::Array sets = Napi::Array::New(env);
+  uint32_t index = 0;
+  for (const std::string& name : cpu::supported_isas()) sets.Set(index++, name);
+  result.Set("cpuInstructionSets", sets);
+  result.Set("processors", cpu::usable_processors());
+  return result;
+}
+
+}  // namespace
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // The hook is added after the environment's thread-safe function was made: hooks run in reverse order, so the engines are
+  // stopped while the way back is still open.
+  auto* environment = new Environment(env);
+  env.AddCleanupHook([](Environment* state) { delete state; }, environment);
+  ALMA_EXPORT("buildInformation", build_information);
+  register_device_functions(exports, environment);
+  register_tensor_functions(exports, environment);
+  register_op_functions(exports, environment);
+  return exports;
+}
+
+}  // namespace alma::addon
+
+static Napi::Object initialize_addon(Napi::Env env, Napi::Object exports) { return alma::addon::initialize(env, exports); }
+
+NODE_API_MODULE(alma_native, initialize_addon)

@@ -1,0 +1,61 @@
+// Negative log-likelihood of the targets, and its gradient, in place where wanted: three passes over a row that stays in L2.
+#include <math.h>
+
+#include "parallel.h"
+#include "row_statistics.h"
+
+namespace alma::cpu::ALMA_ISA {
+namespace {
+
+template <class T>
+void rows_of(ThreadPool& pool, const CrossEntropyArgs& args, float scale) {
+  const int32_t* targets = pointer<int32_t>(args.targets);
+  const int64_t vocab = args.vocab;
+  parallel_ranges(pool, args.rows, max<int64_t>(1, kElementGrain / 4 / vocab), [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T* logits = pointer<T>(args.logits, row * vocab);
+      T* dlogits = pointer<T>(args.dlogits, row * vocab);
+      const int32_t target = targets[row];
+      const bool ignored = target == args.ignore_index;
+      if (ignored && !args.log_sum_exp.data) {  // nothing is asked about this row
+        if (args.nll.data) pointer<float>(args.nll)[row] = 0;
+        if (dlogits) __builtin_memset(dlogits, 0, static_cast<size_t>(vocab) * sizeof(T));
+        continue;
+      }
+      const float highest = row_maximum(logits, vocab);
+      const double log_sum = log(row_sum_of_exp(logits, vocab, highest));
+      if (args.log_sum_exp.data) pointer<float>(args.log_sum_exp)[row] = static_cast<float>(highest + log_sum);
+      if (args.nll.data)  // (target − highest) first: exact for close values, where lse − target would cancel
+        pointer<float>(args.nll)[row] =
+            ignored ? 0.0f : static_cast<float>(log_sum - (static_cast<double>(to_float(logits[target])) - highest));
+      if (!dlogits) continue;
+      if (ignored) {
+        __builtin_memset(dlogits, 0, static_cast<size_t>(vocab) * sizeof(T));
+        continue;
+      }
+      const float factor = static_cast<float>(scale * ::exp(-log_sum));
+      const float at_target =
+          static_cast<float>(scale * (::exp(static_cast<double>(to_float(logits[target])) - highest - log_sum) - 1.0));
+      for_lanes(vocab, [&](int64_t i, int lanes) ALMA_LAMBDA {
+        store(dlogits + i, exp(load(logits + i, lanes) - highest) * factor, lanes);
+      });
+      from_float(dlogits + target, at_target);
+    }
+  });
+}
+
+}  // namespace
+
+void cross_entropy(ThreadPool& pool, const CrossEntropyArgs& args) {
+  if (args.rows <= 0) return;
+  const int32_t* targets = pointer<int32_t>(args.targets);
+  for (int64_t row = 0; row < args.rows; ++row)
+    if (targets[row] != args.ignore_index && (targets[row] < 0 || targets[row] >= args.vocab))
+      fail_index("cross_entropy", "target", targets[row], args.vocab);
+  same_dtype("cross_entropy", args.logits, args.dlogits);
+  const float scale = args.grad_scale.data ? pointer<float>(args.grad_scale)[0] : 1.0f;
+  with_float("cross_entropy", args.logits.dtype,
+             [&](auto tag) { rows_of<typename decltype(tag)::type>(pool, args, scale); });
+}
+
+}  // namespace alma::cpu::ALMA_ISA

@@ -1,0 +1,179 @@
+// Matrix product after BLIS (Van Zee & van de Geijn, 2015): operands are copied into panels, tiles of C are computed by a
+// register block from panels that stay in cache.
+//
+// Each call works in blocks of at most kOuterM × kOuterN × kOuterK. Of a block, first all panels are packed (by all threads),
+// then its tiles are computed (by all threads): two meetings a block. An element of C adds its products in an order that
+// depends on k alone, so neither threads nor tile sizes change the bits.
+#include "matmul_pack.h"
+#include "matmul_skinny.h"
+#include "micro_kernel.h"
+#include "parallel.h"
+#if defined(ALMA_BF16_DOT)
+#include "bf16_dot.h"
+#endif
+
+namespace alma::cpu::ALMA_ISA {
+namespace {
+
+constexpr int64_t kUnitsK = W == 16 ? 192 : 256;  // of a panel: kNR · kUnitsK floats stay in L1 (16 KiB on AVX2)
+constexpr int64_t kOuterK = 8 * kUnitsK;
+constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
+constexpr int64_t kOuterN = 2048;
+constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (96 KiB)
+constexpr int64_t kTileN = 8 * kNR;
+constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
+
+// Product and packing of one pair of operand types.
+template <class UnitsA, class UnitsB, class Multiply>
+struct Plan {
+  using A = UnitsA;
+  using B = UnitsB;
+  using Product = Multiply;
+};
+
+template <class P, class TA, class TB>
+struct Problem {
+  Operand<TA> a;
+  Operand<TB> b;
+  TensorRef c;
+  int64_t m, n, k;
+  bool accumulate;
+};
+
+template <class TC>
+void convert_tile(const float* from, int64_t from_stride, TC* to, int64_t to_stride, int64_t rows, int64_t cols, bool add) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* row = from + i * from_stride;
+    TC* out = to + i * to_stride;
+    for_lanes(cols, [&](int64_t j, int lanes) ALMA_LAMBDA {
+      const F value = load(row + j, lanes);
+      store(out + j, add ? value + load(out + j, lanes) : value, lanes);
+    });
+  }
+}
+
+// Tile of C: rows [row, row + rows) and columns [col, col + cols) of the block whose panels are at a and b.
+template <class Product>
+void compute_tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t col, int64_t cols, float* c,
+                  int64_t c_stride, bool add) {
+  const int64_t a_stride = panel_stride(units, kMR), b_stride = panel_stride(units, kNR);
+  for (int64_t u = 0; u < units; u += kUnitsK) {
+    const int64_t depth = min(kUnitsK, units - u);
+    for (int64_t j = 0; j < cols; j += kNR) {
+      const float* b_panel = b + (col + j) / kNR * b_stride + u * kNR;
+      for (int64_t i = 0; i < rows; i += kMR) {
+        const float* a_panel = a + (row + i) / kMR * a_stride + u * kMR;
+        F acc[kMR][2];
+        multiply_block<Product>(depth, a_panel, 1, kMR, b_panel, kNR, acc);
+        float* out = c + i * c_stride + j;
+        const bool adds = add || u > 0;
+        if (rows - i >= kMR && cols - j >= kNR) {
+          store_block(acc, out, c_stride, adds);
+        } else {
+          store_edge(acc, out, c_stride, static_cast<int>(min<int64_t>(kMR, rows - i)),
+                     static_cast<int>(min<int64_t>(kNR, cols - j)), adds);
+        }
+      }
+    }
+  }
+}
+
+template <class P, class TA, class TB>
+void multiply(ThreadPool& pool, const Problem<P, TA, TB>& problem) {
+  const bool serial = problem.m * problem.n * problem.k < kSerialWork;
+  const auto phase = [&](int64_t chunks, const auto& body) {
+    if (serial) {
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) body(chunk, 0);
+    } else {
+      pool.run(chunks, body);
+    }
+  };
+  constexpr int64_t kUnit = P::A::kSize;
+  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, kOuterN), block_k = min(problem.k, kOuterK * kUnit);
+  const int64_t max_units = ceil_div(block_k, kUnit);
+  const int64_t floats_a = ceil_div(block_m, kMR) * panel_stride(max_units, kMR);
+  const int64_t floats_b = ceil_div(block_n, kNR) * panel_stride(max_units, kNR);
+  const bool convert = problem.c.dtype == DType::bf16;
+  const int64_t floats_c = convert ? block_m * block_n : 0;
+  float* const packed_a = static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * (floats_a + floats_b)));
+  float* const packed_b = packed_a + floats_a;
+  float* const wide_c = convert ? static_cast<float*>(pool.scratch(0, kSecondSharedSlot, sizeof(float) * floats_c)) : nullptr;
+
+  for (int64_t j0 = 0; j0 < problem.n; j0 += kOuterN)
+    for (int64_t i0 = 0; i0 < problem.m; i0 += kOuterM)
+      for (int64_t k0 = 0; k0 < problem.k; k0 += kOuterK * kUnit) {
+        const int64_t n = min(kOuterN, problem.n - j0), m = min(kOuterM, problem.m - i0);
+        const int64_t units = ceil_div(min(kOuterK * kUnit, problem.k - k0), kUnit);
+        const int64_t panels_a = ceil_div(m, kMR), panels_b = ceil_div(n, kNR);
+        // About 32 KiB a chunk.
+        const int64_t group_a = max<int64_t>(1, 8192 / (units * kMR)), group_b = max<int64_t>(1, 8192 / (units * kNR));
+        const int64_t chunks_a = ceil_div(panels_a, group_a), chunks_b = ceil_div(panels_b, group_b);
+        phase(chunks_a + chunks_b, [&](int64_t chunk, int) {
+          if (chunk < chunks_a) {
+            for (int64_t p = chunk * group_a; p < min(panels_a, (chunk + 1) * group_a); ++p)
+              pack_panel<kMR, typename P::A>(problem.a, i0 + p * kMR, k0, units, packed_a + p * panel_stride(units, kMR));
+          } else {
+            chunk -= chunks_a;
+            for (int64_t p = chunk * group_b; p < min(panels_b, (chunk + 1) * group_b); ++p)
+              pack_panel<kNR, typename P::B>(problem.b, j0 + p * kNR, k0, units, packed_b + p * panel_stride(units, kNR));
+          }
+        });
+
+        // Smaller tiles where there would be too few to balance.
+        int64_t tile_m = kTileM, tile_n = kTileN;
+        const int64_t wanted = 4 * pool.threads();
+        while (tile_n > 2 * kNR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted) tile_n /= 2;
+        while (tile_m > 4 * kMR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted) tile_m = round_up(tile_m / 2, kMR);
+        const int64_t tiles_n = ceil_div(n, tile_n);
+        phase(ceil_div(m, tile_m) * tiles_n, [&](int64_t tile, int) {
+          const int64_t row = tile / tiles_n * tile_m, col = tile % tiles_n * tile_n;
+          const int64_t rows = min(tile_m, m - row), cols = min(tile_n, n - col);
+          const int64_t at = (i0 + row) * problem.n + j0 + col;
+          if (!convert) {
+            compute_tile<typename P::Product>(packed_a, packed_b, units, row, rows, col, cols, pointer<float>(problem.c) + at,
+                                              problem.n, problem.accumulate || k0 > 0);
+            return;
+          }
+          float* wide = wide_c + row * n + col;
+          compute_tile<typename P::Product>(packed_a, packed_b, units, row, rows, col, cols, wide, n, k0 > 0);
+          if (k0 + kOuterK * kUnit >= problem.k)
+            convert_tile(wide, n, pointer<bf16>(problem.c) + at, problem.n, rows, cols, problem.accumulate);
+        });
+      }
+}
+
+void clear(const TensorRef& c, int64_t count) {
+  __builtin_memset(c.data, 0, static_cast<size_t>(count) * (c.dtype == DType::f32 ? 4 : 2));
+}
+
+}  // namespace
+
+void matmul(ThreadPool& pool, const MatmulArgs& args) {
+  if (args.m <= 0 || args.n <= 0) return;
+  if (args.c.dtype != DType::f32 && args.c.dtype != DType::bf16) fail("matmul", "c needs to be a float tensor (f32 or bf16)");
+  if (args.k <= 0) {
+    if (!args.accumulate) clear(args.c, args.m * args.n);
+    return;
+  }
+  if (args.layout == MatmulLayout::nt && args.m <= kSkinnyRows) return matmul_skinny(pool, args);
+  with_float("matmul", args.a.dtype, [&](auto tag_a) {
+    with_float("matmul", args.b.dtype, [&](auto tag_b) {
+      using TA = typename decltype(tag_a)::type;
+      using TB = typename decltype(tag_b)::type;
+      const bool a_along_k = args.layout != MatmulLayout::tn, b_along_k = args.layout == MatmulLayout::nt;
+      const Operand<TA> a{pointer<TA>(args.a), a_along_k ? args.k : args.m, args.m, args.k, a_along_k};
+      const Operand<TB> b{pointer<TB>(args.b), b_along_k ? args.k : args.n, args.n, args.k, b_along_k};
+#if defined(ALMA_BF16_DOT)
+      if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {
+        using P = Plan<PairUnits, PairUnits, Bf16Product>;
+        multiply(pool, Problem<P, TA, TB>{a, b, args.c, args.m, args.n, args.k, args.accumulate});
+        return;
+      }
+#endif
+      using P = Plan<SingleUnits, SingleUnits, F32Product>;
+      multiply(pool, Problem<P, TA, TB>{a, b, args.c, args.m, args.n, args.k, args.accumulate});
+    });
+  });
+}
+
+}  // namespace alma::cpu::ALMA_ISA

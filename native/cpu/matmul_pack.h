@@ -1,0 +1,98 @@
+// Copies of operands in the order in which the register block reads them: panels of R rows (or columns), one "unit" of k after
+// the other. A unit is one f32, or a pair of bf16 for vdpbf16ps.
+#pragma once
+
+#include "simd.h"
+
+namespace alma::cpu::ALMA_ISA {
+
+// One operand of a product: `extent` rows (or columns) by k; the one of the two that is contiguous in memory is named.
+template <class T>
+struct Operand {
+  const T* data;
+  int64_t stride;      // between neighbours in the direction that is not contiguous
+  int64_t extent, k;
+  bool k_contiguous;
+};
+
+// Units that are single elements, widened to f32.
+struct SingleUnits {
+  static constexpr int64_t kSize = 1;  // elements of k to a unit
+  template <class T>
+  ALMA_INLINE F load_along_k(const T* p, int n) { return load(p, n); }  // n units
+  template <class T>
+  ALMA_INLINE F load_across(const Operand<T>& source, int64_t unit, int64_t at, int n) {
+    return load(source.data + unit * source.stride + at, n);
+  }
+};
+
+// Units that are pairs of bf16 (k = 2u in the low half, 2u + 1 in the high half); an odd k is padded with zero.
+struct PairUnits {
+  static constexpr int64_t kSize = 2;
+  ALMA_INLINE F load_along_k_elements(const bf16* p, int elements) {
+    if (elements >= 2 * W) return load(reinterpret_cast<const float*>(p));
+    bf16 lanes[2 * W] = {};
+    for (int i = 0; i < elements; ++i) lanes[i] = p[i];
+    return load(reinterpret_cast<const float*>(lanes));
+  }
+  ALMA_INLINE F load_across(const Operand<bf16>& source, int64_t unit, int64_t at, int n) {
+    const U low = bits_of(load(source.data + 2 * unit * source.stride + at, n)) >> 16;
+    if (2 * unit + 1 >= source.k) return as_float(low);
+    return as_float(low | bits_of(load(source.data + (2 * unit + 1) * source.stride + at, n)));
+  }
+};
+
+// Floats that the panel of `units` takes: one vector more than its contents, because the last store of a panel whose R is not
+// a multiple of W reaches beyond it (and two threads may be packing neighbours).
+ALMA_INLINE int64_t panel_stride(int64_t units, int R) { return units * R + W; }
+
+template <int R, class Units, class T>
+static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
+  constexpr int kGroups = (R + W - 1) / W;
+  static_assert(kGroups == 1 || R % W == 0, "stores of a group would overwrite the next one");
+  for (int group = 0; group < kGroups; ++group) {
+    const int64_t row = first + group * W;
+    const int rows = static_cast<int>(min<int64_t>(min(W, R), max<int64_t>(0, source.extent - row)));
+    const T* data = source.data + row * source.stride + k_begin;
+    const int64_t elements = min(units * Units::kSize, source.k - k_begin);
+    for_lanes(units, [&](int64_t u, int n) ALMA_LAMBDA {
+      F block[W];
+      for (int i = 0; i < W; ++i) {
+        if (i >= rows) {
+          block[i] = F{};
+        } else if constexpr (Units::kSize == 2) {
+          block[i] = Units::load_along_k_elements(data + i * source.stride + 2 * u,
+                                                  static_cast<int>(min<int64_t>(2 * W, elements - 2 * u)));
+        } else {
+          block[i] = Units::load_along_k(data + i * source.stride + u, n);
+        }
+      }
+      transpose(block);
+      for (int j = 0; j < n; ++j) store(out + (u + j) * R + group * W, block[j]);
+    });
+  }
+}
+
+template <int R, class Units, class T>
+static void pack_panel_across(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
+  const int64_t unit_begin = k_begin / Units::kSize;
+  const int64_t available = source.extent - first;
+  for (int64_t u = 0; u < units; ++u)
+    for (int at = 0; at < R; at += W) {
+      // A whole vector where the source has one, also beyond R: the next unit overwrites that part.
+      const int n = static_cast<int>(min<int64_t>(W, max<int64_t>(0, available - at)));
+      store(out + u * R + at, Units::load_across(source, unit_begin + u, first + at, n));
+    }
+}
+
+// Panel `first / R` of the operand: rows (columns) [first, first + R), zero where there are none, k from k_begin.
+template <int R, class Units, class T>
+static void pack_panel(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
+  if (source.k_contiguous) {
+    pack_panel_along_k<R, Units>(source, first, k_begin, units, out);
+  } else {
+    pack_panel_across<R, Units>(source, first, k_begin, units, out);
+  }
+}
+
+}  // namespace alma::cpu::ALMA_ISA

@@ -1,0 +1,92 @@
+// The register block of all matrix products: acc[kMR][2 vectors] += a[kMR, k] · b[k, 2·W].
+//
+// Rows of accumulators are chosen to fill the register file: AVX2 has 16 registers (12 accumulators, 2 of b, 1 of a), AVX-512
+// and NEON have 32, SSE2 has 16 but needs temporaries for the product (it has no FMA).
+#pragma once
+
+#include "simd.h"
+
+namespace alma::cpu::ALMA_ISA {
+
+#if ALMA_SIMD_WIDTH == 16
+constexpr int kMR = 14;
+#elif ALMA_SIMD_WIDTH == 8
+constexpr int kMR = 6;
+#elif defined(__aarch64__)
+constexpr int kMR = 8;
+#else
+constexpr int kMR = 4;
+#endif
+constexpr int kNR = 2 * W;
+
+// Multiplication of f32 units.
+struct F32Product {
+  ALMA_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
+};
+
+// a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j].
+template <class Product = F32Product>
+ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b, int64_t b_stride,
+                                F (&acc)[kMR][2]) {
+  F sum[kMR][2] = {};
+  for (int64_t p = 0; p < k; ++p) {
+    const F b0 = load(b), b1 = load(b + W);
+#pragma GCC unroll 16
+    for (int i = 0; i < kMR; ++i) {
+      const F broadcast = splat(a[i * row_stride]);
+      sum[i][0] = Product::multiply_add(broadcast, b0, sum[i][0]);
+      sum[i][1] = Product::multiply_add(broadcast, b1, sum[i][1]);
+    }
+    a += step;
+    b += b_stride;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kMR; ++i) {
+    acc[i][0] = sum[i][0];
+    acc[i][1] = sum[i][1];
+  }
+}
+
+// c = or += the block. c has room for all kMR rows and kNR columns.
+ALMA_INLINE void store_block(const F (&acc)[kMR][2], float* c, int64_t c_stride, bool add) {
+  if (add) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kMR; ++i) {
+      store(c + i * c_stride, load(c + i * c_stride) + acc[i][0]);
+      store(c + i * c_stride + W, load(c + i * c_stride + W) + acc[i][1]);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < kMR; ++i) {
+      store(c + i * c_stride, acc[i][0]);
+      store(c + i * c_stride + W, acc[i][1]);
+    }
+  }
+}
+
+// The same for a block that reaches over the edge of c.
+static inline void store_edge(const F (&acc)[kMR][2], float* c, int64_t c_stride, int rows, int cols, bool add) {
+  float block[kMR * kNR];
+  for (int i = 0; i < kMR; ++i) {
+    store(block + i * kNR, acc[i][0]);
+    store(block + i * kNR + W, acc[i][1]);
+  }
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < cols; ++j) {
+      const float value = block[i * kNR + j];
+      c[i * c_stride + j] = add ? c[i * c_stride + j] + value : value;
+    }
+}
+
+// c[rows, cols] (+)= a · b in scratch memory: rows is rounded up to kMR and cols to kNR, and all three have room for that.
+static inline void multiply_tiles(int64_t rows, int64_t cols, int64_t k, const float* a, int64_t row_stride, int64_t step,
+                                  const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+  for (int64_t j = 0; j < cols; j += kNR)
+    for (int64_t i = 0; i < rows; i += kMR) {
+      F acc[kMR][2];
+      multiply_block(k, a + i * row_stride, row_stride, step, b + j, b_stride, acc);
+      store_block(acc, c + i * c_stride + j, c_stride, add);
+    }
+}
+
+}  // namespace alma::cpu::ALMA_ISA

@@ -1,0 +1,217 @@
+// Vectors of W lanes over the compilers' vector extensions: one source for SSE2, AVX2, AVX-512 and NEON.
+//
+// Everything is static and in the namespace of the instruction set, so that no function compiled with AVX flags can become
+// the copy that the linker keeps for processors without AVX. For the same reason the kernels use no std:: function templates.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../runtime/dtype.h"
+
+#if !defined(ALMA_ISA) || !defined(ALMA_SIMD_WIDTH)
+#error "the build defines ALMA_ISA (a namespace) and ALMA_SIMD_WIDTH (f32 lanes)"
+#endif
+
+#define ALMA_INLINE __attribute__((always_inline)) static inline
+#define ALMA_LAMBDA __attribute__((always_inline))
+
+namespace alma::cpu::ALMA_ISA {
+
+constexpr int W = ALMA_SIMD_WIDTH;
+
+typedef float F __attribute__((vector_size(4 * W)));
+typedef int32_t I __attribute__((vector_size(4 * W)));
+typedef uint32_t U __attribute__((vector_size(4 * W)));
+typedef uint16_t U16 __attribute__((vector_size(2 * W)));
+typedef float HalfF __attribute__((vector_size(2 * W)));    // W / 2 floats, the source of one vector of doubles
+typedef double D __attribute__((vector_size(4 * W)));       // W / 2 doubles
+
+typedef float LooseF __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef int32_t LooseI __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef uint16_t LooseU16 __attribute__((vector_size(2 * W), aligned(2), may_alias));
+
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+
+template <class T>
+ALMA_INLINE T min(T a, T b) { return b < a ? b : a; }
+template <class T>
+ALMA_INLINE T max(T a, T b) { return a < b ? b : a; }
+ALMA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+ALMA_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+ALMA_INLINE F splat(float value) { return value - F{}; }  // x − 0 is x, and compilers know it; 0 + x is not, for −0
+ALMA_INLINE U bits_of(F value) { return reinterpret_cast<U>(value); }
+ALMA_INLINE F as_float(U bits) { return reinterpret_cast<F>(bits); }
+
+// b where a is NaN.
+ALMA_INLINE F greater(F a, F b) { return a > b ? a : b; }
+
+ALMA_INLINE F widen(U16 bits) { return as_float(__builtin_convertvector(bits, U) << 16); }
+
+// Round to nearest, ties to even; NaN stays NaN (runtime/dtype.h).
+ALMA_INLINE U16 narrow(F value) {
+  const U bits = bits_of(value);
+  const U rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const U quiet = (bits >> 16) | 0x0040u;
+  return __builtin_convertvector((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded, U16);
+}
+
+// Exact also for subnormal halves: the exponent is rebased by a multiplication.
+ALMA_INLINE F widen_f16(U16 half) {
+  const U wide = __builtin_convertvector(half, U);
+  const U sign = (wide & 0x8000u) << 16;
+  const F magnitude = as_float((wide & 0x7fffu) << 13) * 0x1p112f;
+  const U infinite = bits_of(magnitude) | 0x7f800000u;
+  return as_float(((wide & 0x7c00u) == 0x7c00u ? infinite : bits_of(magnitude)) | sign);
+}
+
+ALMA_INLINE F load(const float* p) { return *reinterpret_cast<const LooseF*>(p); }
+ALMA_INLINE I load(const int32_t* p) { return *reinterpret_cast<const LooseI*>(p); }
+ALMA_INLINE F load(const bf16* p) { return widen(*reinterpret_cast<const LooseU16*>(p)); }
+ALMA_INLINE F load(const f16* p) { return widen_f16(*reinterpret_cast<const LooseU16*>(p)); }
+ALMA_INLINE void store(float* p, F value) { *reinterpret_cast<LooseF*>(p) = value; }
+ALMA_INLINE void store(bf16* p, F value) { *reinterpret_cast<LooseU16*>(p) = narrow(value); }
+
+// The first n lanes (n ≤ W); the others load as zero. With a constant n = W this is a plain load.
+template <class T>
+ALMA_INLINE F load(const T* p, int n) {
+  if (n >= W) return load(p);
+  T lanes[W] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+template <class T>
+ALMA_INLINE void store(T* p, F value, int n) {
+  if (n >= W) return store(p, value);
+  T lanes[W];
+  store(lanes, value);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// What a store to T followed by a load gives.
+ALMA_INLINE F rounded_to(const float*, F value) { return value; }
+ALMA_INLINE F rounded_to(const bf16*, F value) { return widen(narrow(value)); }
+
+ALMA_INLINE float to_float(float value) { return value; }
+ALMA_INLINE float to_float(bf16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  __builtin_memcpy(&result, &bits, sizeof result);
+  return result;
+}
+ALMA_INLINE void from_float(float* out, float value) { *out = value; }
+ALMA_INLINE void from_float(bf16* out, float value) { out->bits = narrow(splat(value))[0]; }
+
+ALMA_INLINE float sum(F value) {
+  float lanes[W];
+  store(lanes, value);
+  for (int half = W / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+ALMA_INLINE double sum(D value) {
+  double total = 0;
+  for (int i = 0; i < W / 2; ++i) total += value[i];
+  return total;
+}
+ALMA_INLINE float maximum(F value) {
+  float result = value[0];
+  for (int i = 1; i < W; ++i) result = value[i] > result ? value[i] : result;
+  return result;
+}
+ALMA_INLINE HalfF low_half(F value) {
+  HalfF result;
+  __builtin_memcpy(&result, &value, sizeof result);
+  return result;
+}
+ALMA_INLINE HalfF high_half(F value) {
+  HalfF result;
+  __builtin_memcpy(&result, reinterpret_cast<const char*>(&value) + sizeof result, sizeof result);
+  return result;
+}
+
+ALMA_INLINE I lane_numbers() {
+  I result;
+  for (int i = 0; i < W; ++i) result[i] = i;
+  return result;
+}
+
+// body(i, lanes) over [0, count): lanes is the constant W except for a last partial vector.
+template <class Body>
+ALMA_INLINE void for_lanes(int64_t count, Body&& body) {
+  int64_t i = 0;
+  for (; i + W <= count; i += W) body(i, W);
+  if (i < count) body(i, static_cast<int>(count - i));
+}
+
+#if defined(__clang__)
+#define ALMA_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define ALMA_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, I{__VA_ARGS__})
+#endif
+
+ALMA_INLINE F zip_low(F a, F b) {
+#if ALMA_SIMD_WIDTH == 4
+  return ALMA_SHUFFLE(a, b, 0, 4, 1, 5);
+#elif ALMA_SIMD_WIDTH == 8
+  return ALMA_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+  return ALMA_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#endif
+}
+ALMA_INLINE F zip_high(F a, F b) {
+#if ALMA_SIMD_WIDTH == 4
+  return ALMA_SHUFFLE(a, b, 2, 6, 3, 7);
+#elif ALMA_SIMD_WIDTH == 8
+  return ALMA_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+  return ALMA_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#endif
+}
+
+// Each stage of zips rotates the bits of the (row, column) index by one; log2(W) of them exchange row and column.
+ALMA_INLINE void transpose(F (&rows)[W]) {
+#pragma GCC unroll 4
+  for (int stage = 1; stage < W; stage *= 2) {
+    F zipped[W];
+#pragma GCC unroll 8
+    for (int i = 0; i < W / 2; ++i) {
+      zipped[2 * i] = zip_low(rows[i], rows[i + W / 2]);
+      zipped[2 * i + 1] = zip_high(rows[i], rows[i + W / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) rows[i] = zipped[i];
+  }
+}
+
+// exp, at most 1.5 ulp for normal results (measured over all f32); 0 below −104, infinity above 88.73, NaN for NaN.
+// Cody–Waite reduction to |r| ≤ ln 2 / 2 and the minimax polynomial of Cephes' expf.
+ALMA_INLINE F exp(F x) {
+  x = x > 89.0f ? splat(89.0f) : x;
+  x = x < -105.0f ? splat(-105.0f) : x;
+  const F magic = splat(12582912.0f);  // 1.5 · 2²³: adding it rounds to an integer
+  const F shifted = x * 1.44269504088896341f + magic;
+  const F n = shifted - magic;
+  F r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  F p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // 2ⁿ in two factors: n reaches −151 and 128, outside the exponents of normal numbers.
+  const I exponent = reinterpret_cast<I>(shifted) - 0x4b400000;
+  const I first = exponent >> 1;
+  const I second = exponent - first;
+  return p * reinterpret_cast<F>((first + 127) << 23) * reinterpret_cast<F>((second + 127) << 23);
+}
+
+}  // namespace alma::cpu::ALMA_ISA

@@ -1,0 +1,47 @@
+#include "device.h"
+
+#include <utility>
+
+#include "error.h"
+
+namespace alma {
+
+namespace {
+// Unmaps behind the ops that may still read.
+class UnmapTask final : public Task {
+ public:
+  explicit UnmapTask(MappedFile file) : file_(std::move(file)) {}
+  void run(Ops&) override {}
+  void settle(const Failure*) noexcept override { delete this; }
+
+ private:
+  MappedFile file_;
+};
+}  // namespace
+
+MappedStorage::MappedStorage(std::shared_ptr<Device> device, MappedFile file, size_t bytes)
+    : Storage(std::move(device), {file.data(), bytes}), file_(std::move(file)) {
+  owns_block_ = false;
+}
+
+MappedStorage::~MappedStorage() { device_->submit_task(std::make_unique<UnmapTask>(std::move(file_))); }
+
+Storage::~Storage() {
+  if (owns_block_) device_->allocator().recycle(block_);
+}
+
+std::shared_ptr<Storage> Device::allocate(size_t bytes) {
+  return std::make_shared<Storage>(shared_from_this(), allocator_->allocate(bytes));
+}
+
+void Device::begin_recording() {
+  if (recording_) throw Error("ERR_ALMA_DEVICE", "capture: a graph is being captured already on device " + name());
+  recording_ = std::make_shared<Recording>();
+}
+
+std::shared_ptr<Recording> Device::end_recording() {
+  if (!recording_) throw Error("ERR_ALMA_DEVICE", "capture: no graph is being captured on device " + name());
+  return std::exchange(recording_, nullptr);
+}
+
+}  // namespace alma

@@ -1,0 +1,108 @@
+// A device as the binding sees it: memory, a stream of commands, and recordings of it.
+//
+// The CPU device is an Engine around the CPU's ops. The CUDA device will put a cudaStream_t in the engine's place behind this
+// same class interface. All methods are called on the JavaScript thread, unless they say otherwise, and none but
+// finish_close() waits for work to finish.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "caching_allocator.h"
+#include "command.h"
+#include "mapped_file.h"
+
+namespace alma {
+
+class Device;
+
+// Memory of one or more tensors; gives itself back to its device, in stream order, when the last owner lets go.
+class Storage {
+ public:
+  Storage(std::shared_ptr<Device> device, CachingAllocator::Block block) : device_(std::move(device)), block_(block) {}
+  virtual ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  Device& device() const { return *device_; }
+  const std::shared_ptr<Device>& owner() const { return device_; }
+  char* data() const { return static_cast<char*>(block_.data); }
+  size_t bytes() const { return block_.bytes; }
+
+ protected:
+  std::shared_ptr<Device> device_;
+  CachingAllocator::Block block_;
+  bool owns_block_ = true;
+};
+
+// Memory that is a part of a file, mapped privately: a tensor's weights without a copy.
+class MappedStorage final : public Storage {
+ public:
+  MappedStorage(std::shared_ptr<Device> device, MappedFile file, size_t bytes);
+  ~MappedStorage() override;
+
+ private:
+  MappedFile file_;
+};
+
+// Ops recorded instead of run; launching replays them in order. It keeps the memory it names alive.
+struct Recording {
+  std::vector<Command> commands;
+  std::vector<std::shared_ptr<Storage>> storages;
+};
+
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  virtual ~Device() = default;
+
+  virtual const std::string& name() const = 0;         // 'cpu', 'cuda:0', …
+  virtual const std::string& description() const = 0;  // what is computing: instruction set, threads, GPU model
+  virtual int threads() const = 0;
+  virtual bool host_accessible() const = 0;  // tensors can lie in mapped files
+
+  virtual void submit_task(std::unique_ptr<Task> task) = 0;
+  virtual void launch(std::shared_ptr<Recording> recording) = 0;
+  virtual void reset_failure(uint64_t serial) = 0;
+  virtual void release_cached_memory() = 0;
+  // Ends the stream: begin_close() at once, on the JavaScript thread; finish_close() waits for the command in progress and may be
+  // called on any thread after it.
+  virtual void begin_close() = 0;
+  virtual void finish_close() = 0;
+  bool closed() const { return closed_; }
+  virtual double probe(Ops& ops, const std::string& what, double size, double seconds) = 0;  // in a task's run()
+
+  CachingAllocator& allocator() { return *allocator_; }
+  std::shared_ptr<Storage> allocate(size_t bytes);
+
+  template <class Arguments, void (Ops::*Method)(const Arguments&)>
+  void submit(const Arguments& arguments) {
+    if (recording_) {
+      recording_->commands.emplace_back().template set_op<Arguments, Method>(arguments);
+      return;
+    }
+    next_slot().template set_op<Arguments, Method>(arguments);
+    publish();
+  }
+
+  // While recording, every storage that an op names is noted here.
+  Recording* recording() const { return recording_.get(); }
+  void begin_recording();
+  std::shared_ptr<Recording> end_recording();
+
+ protected:
+  explicit Device(std::unique_ptr<MemorySource> memory)
+      : allocator_(std::make_unique<CachingAllocator>(std::move(memory))) {}
+  virtual Command& next_slot() = 0;
+  virtual void publish() = 0;
+  bool closed_ = false;
+
+ private:
+  std::unique_ptr<CachingAllocator> allocator_;
+  std::shared_ptr<Recording> recording_;
+};
+
+// Opens 'cpu'. threads 0: all processors that the process may use. isa: "auto" or one of the instruction sets of native/cpu.
+std::shared_ptr<Device> open_cpu_device(int threads, const std::string& isa);
+
+}  // namespace alma

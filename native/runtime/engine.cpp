@@ -1,0 +1,99 @@
+#include "engine.h"
+
+#include <new>
+
+#include "error.h"
+
+#if defined(__linux__)
+#include <pthread.h>
+#include <signal.h>
+#endif
+
+namespace alma {
+
+namespace {
+const Failure kStopped{"ERR_ALMA_DISPOSED", "the device was disposed before this was computed"};
+
+// Clears the failed state; recognised by the engine even while it skips commands.
+class ResetTask final : public Task {
+ public:
+  explicit ResetTask(uint64_t failure) : serial(failure) {}
+  void run(Ops&) override {}
+  void settle(const Failure*) noexcept override { delete this; }
+  const uint64_t serial;
+};
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Ops> ops) : ops_(std::move(ops)), thread_([this] { loop(); }) {}
+
+Engine::~Engine() {
+  begin_stop();
+  finish_stop();
+}
+
+void Engine::submit_task(std::unique_ptr<Task> task) {
+  if (stopped_) {
+    task.release()->settle(&kStopped);
+    return;
+  }
+  queue_.next_slot().set_task(task.release());
+  queue_.publish();
+}
+
+void Engine::reset(uint64_t serial) { submit_task(std::make_unique<ResetTask>(serial)); }
+
+void Engine::begin_stop() {
+  stopped_ = true;
+  queue_.close();
+}
+
+void Engine::finish_stop() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::loop() {
+#if defined(__linux__)
+  // Signals belong to the JavaScript thread (libuv installs its handlers there).
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  pthread_setname_np(pthread_self(), "alma-engine");
+#endif
+  while (Command* command = queue_.front()) {
+    execute(*command);
+    queue_.pop();
+  }
+  while (Command* command = queue_.front_if_any()) {
+    if (command->execute == nullptr) command->task->settle(&kStopped);
+    queue_.pop();
+  }
+}
+
+void Engine::execute(Command& command) {
+  if (failure_) {
+    if (command.execute != nullptr) return;
+    const auto* reset = dynamic_cast<const ResetTask*>(command.task);
+    const bool answered = reset != nullptr && reset->serial == failure_->serial;
+    command.task->settle(&*failure_);
+    if (answered) failure_.reset();
+    return;
+  }
+  try {
+    if (command.execute != nullptr) {
+      command.execute(*ops_, command.arguments);
+      return;
+    }
+    command.task->run(*ops_);
+  } catch (const Error& error) {
+    fail(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    fail("ERR_ALMA_OUT_OF_MEMORY", "out of host memory while computing");
+  } catch (const std::exception& error) {
+    fail("ERR_ALMA_DEVICE", error.what());
+  } catch (...) {
+    fail("ERR_ALMA_DEVICE", "unknown failure while computing");
+  }
+  if (command.execute == nullptr) command.task->settle(failure_ ? &*failure_ : nullptr);
+}
+
+}  // namespace alma

@@ -1,0 +1,43 @@
+// A device's own thread: it takes commands from the queue and runs them in order. Not libuv's pool: a training run that
+// occupied it would stop the host application's file and DNS work.
+//
+// Failure. When a command throws, the stream has failed: the commands behind it are not run and the tasks among them are
+// settled with the same failure, until reset() arrives in the stream. The JavaScript side sends reset() when it has delivered the
+// first failure, so every result that was asked for before the program could know is a rejection, and nothing stale is read.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "command_queue.h"
+
+namespace alma {
+
+class Engine {
+ public:
+  explicit Engine(std::unique_ptr<Ops> ops);
+  ~Engine();  // both of the below; stops after the command in progress; tasks that were still queued are settled with a failure
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  CommandQueue& queue() { return queue_; }
+  void submit_task(std::unique_ptr<Task> task);
+  void reset(uint64_t serial);
+  void begin_stop();   // on the producer's thread: nothing is accepted from now on
+  void finish_stop();  // on any thread, after it: waits for the command in progress
+
+ private:
+  void loop();
+  void execute(Command& command);
+  void fail(const char* code, const std::string& message) { failure_ = Failure{code, message, ++serial_}; }
+
+  std::unique_ptr<Ops> ops_;
+  CommandQueue queue_;
+  std::optional<Failure> failure_;
+  uint64_t serial_ = 0;
+  bool stopped_ = false;
+  std::thread thread_;
+};
+
+}  // namespace alma

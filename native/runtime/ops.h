@@ -1,0 +1,261 @@
+// Every op of every device, declared once.
+//
+// A device implements `Ops`; lib/runtime/ops.ts has the same names in camelCase. Arguments are plain structs of pointers into
+// the device's memory and of extents, so that a call can be copied into a queue, recorded into a graph and replayed.
+//
+// Conventions
+//  - Tensors are dense and row-major; `[rows, cols]` in a comment gives the extents.
+//  - "float tensor" means f32 or bf16. Within a call all activations have one dtype; weights may have the other one.
+//    Reductions, softmax, norm statistics and accumulators are f32 whatever the storage is.
+//  - Gradients with respect to weights are f32 and are ADDED to (gradient accumulation); gradients with respect to
+//    activations are overwritten unless a flag says otherwise.
+//  - Every op is deterministic: the same inputs give the same bits, whatever the number of threads.
+//  - Extents have been checked against the buffers by the caller. Values that live on the device (ids, positions, sequence
+//    bounds) have not: an op checks them before it uses them as an index and throws Error("ERR_ALMA_DEVICE", "op: …").
+//  - A pointer that is null marks an optional tensor as absent.
+#pragma once
+
+#include <cstdint>
+
+#include "dtype.h"
+
+namespace alma {
+
+struct TensorRef {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+};
+
+// out[i] = value, for float and i32 tensors.
+struct FillArgs {
+  TensorRef out;
+  int64_t count;
+  float value;
+};
+
+// out[i] = standard_deviation · z(seed, first + i): normal random numbers (Philox 4x32-10 and Box-Muller), a function of the seed and
+// the index alone, so that the same numbers come out on any number of threads. Random weights.
+struct FillNormalArgs {
+  TensorRef out;
+  int64_t count;
+  float standard_deviation;
+  uint64_t seed;
+  int64_t first;
+};
+
+// out[i] = (dtype of out) in[i]; f32, bf16 and f16 sources, f32 and bf16 results, or i32 to i32. Equal dtypes: a copy.
+struct CastArgs {
+  TensorRef in, out;
+  int64_t count;
+};
+
+// out = a + b. out may be a or b.
+struct AddArgs {
+  TensorRef a, b, out;
+  int64_t count;
+};
+
+// x[i] += by, i32.
+struct IncrementArgs {
+  TensorRef x;
+  int64_t count;
+  int32_t by;
+};
+
+// c[m, n] (+)= op(a) · op(b):
+//   nn: a[m, k] · b[k, n]     nt: a[m, k] · b[n, k]ᵀ     tn: a[k, m]ᵀ · b[k, n]
+// a and b float tensors of any mix of dtypes, c a float tensor, accumulation in f32. c overlaps neither a nor b.
+enum class MatmulLayout : uint8_t { nn = 0, nt = 1, tn = 2 };
+struct MatmulArgs {
+  TensorRef a, b, c;
+  int64_t m, n, k;
+  MatmulLayout layout;
+  bool accumulate;
+};
+
+// sum = x + residual (when residual is given; sum may be x or residual), y = weight · sum / sqrt(mean(sum²) + epsilon).
+// inverse_rms[rows], f32, is kept for the backward pass when given. y may be x.
+struct RmsNormArgs {
+  TensorRef x, residual, weight, y, sum, inverse_rms;
+  int64_t rows, cols;
+  float epsilon;
+};
+
+// x is what was normalised (the sum, where there was a residual). dx is overwritten, or added to with accumulate_dx.
+// dweight[cols], f32, is added to. dx may be dy.
+struct RmsNormBackwardArgs {
+  TensorRef dy, x, weight, inverse_rms, dx, dweight;
+  int64_t rows, cols;
+  bool accumulate_dx;
+};
+
+// Rotary embedding, rotate_half convention: x[tokens, heads, head_dim], cos and sin f32[max_positions, head_dim / 2],
+// positions i32[tokens]. out may be x. inverse rotates back, which is the backward pass.
+struct RopeArgs {
+  TensorRef x, out, cosine, sine, positions;
+  int64_t tokens, heads, head_dim, max_positions;
+  bool inverse;
+};
+
+// Attention over packed sequences of different lengths; no length² matrix is stored.
+//   q, out [total_q, heads, head_dim] · k, v [total_k, kv_heads, head_dim] · log_sum_exp f32[total_q, heads]
+//   cu_seqlens_q i32[batch + 1]: sequence i has the query rows [cu_seqlens_q[i], cu_seqlens_q[i + 1])
+//   k_begin, k_end i32[batch]: sequence i attends to the rows [k_begin[i], k_end[i]) of k and v. For packed training these are
+//   cu_seqlens_k and cu_seqlens_k + 1; for decoding they delimit the used part of a cache slot.
+// Query head h uses kv head h / (heads / kv_heads). Causal: query i of a sequence sees keys 0 … k_length − q_length + i.
+// log_sum_exp is the natural logarithm of the sum of exp of the scaled scores. A query that sees no key gives zeros.
+struct AttentionShape {
+  TensorRef cu_seqlens_q, k_begin, k_end;
+  int64_t batch, total_q, total_k, heads, kv_heads, head_dim;
+  float scale;
+  bool causal;
+};
+struct AttentionArgs {
+  TensorRef q, k, v, out, log_sum_exp;
+  AttentionShape shape;
+};
+
+// dq, dk, dv have the shapes of q, k, v and are overwritten (rows of dk and dv that no sequence covers are left alone).
+struct AttentionBackwardArgs {
+  TensorRef q, k, v, out, dout, log_sum_exp, dq, dk, dv;
+  AttentionShape shape;
+};
+
+// out = silu(gate) · up. out may be gate or up.
+struct SwiGluArgs {
+  TensorRef gate, up, out;
+  int64_t count;
+};
+
+// dgate and dup are overwritten; they may be gate and up. With `out` given, out = silu(gate) · up is computed again as well
+// (so that a trainer need not keep it); out may be dout.
+struct SwiGluBackwardArgs {
+  TensorRef gate, up, dout, dgate, dup, out;
+  int64_t count;
+};
+
+// out[i, :] = table[rows[i], :]; table[table_rows, cols], rows i32[count]. Embedding, and the choice of rows.
+// scatter is the reverse: table[rows[i], :] = in[i, :]; rows that name a table row twice are an error of the caller.
+struct GatherRowsArgs {
+  TensorRef table, rows, out;
+  int64_t table_rows, cols, count;
+};
+struct ScatterRowsArgs {
+  TensorRef in, rows, table;
+  int64_t table_rows, cols, count;
+};
+
+// dtable[rows[i], :] += dout[i, :], f32, in the order of i for every table row.
+struct EmbeddingBackwardArgs {
+  TensorRef dout, rows, dtable;
+  int64_t table_rows, cols, count;
+};
+
+// nll[i] = logsumexp(logits[i]) − logits[i][targets[i]] in nats, 0 where targets[i] == ignore_index.
+// log_sum_exp[rows] f32 optional. dlogits (optional, may be logits) = (softmax − onehot) · grad_scale[0], 0 on ignored rows;
+// grad_scale f32[1] is read on the device, absent means 1.
+struct CrossEntropyArgs {
+  TensorRef logits, targets, nll, log_sum_exp, dlogits, grad_scale;
+  int64_t rows, vocab;
+  int32_t ignore_index;
+};
+
+// out[0] (+)= Σ x[i], or Σ x[i]², in f64 internally; out f32[1].
+struct ReduceSumArgs {
+  TensorRef x, out;
+  int64_t count;
+  bool squares, accumulate;
+};
+
+// norm[0] = sqrt(sum_of_squares[0]); coefficient[0] = min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_ has it;
+// 1 where max_norm ≤ 0; 0 where the norm is not finite, so that the step that follows changes nothing by it.
+struct ClipCoefficientArgs {
+  TensorRef sum_of_squares, norm, coefficient;
+  float max_norm;
+};
+
+// Decoupled weight decay (torch.optim.AdamW), one call for a whole arena of parameters:
+//   p *= 1 − lr·wd;  g = grad·grad_scale;  m = β1·m + (1−β1)·g;  v = β2·v + (1−β2)·g²;
+//   p −= lr · (m / (1−β1^t)) / (sqrt(v / (1−β2^t)) + ε)
+// param f32, or bf16 with an f32 master (then param = bf16(master)). learning_rate f32[1], step i32[1] (t, from 1) and
+// grad_scale f32[1] (optional) are read on the device. When grad_scale is 0 nothing is changed at all.
+struct AdamWArgs {
+  TensorRef param, master, grad, exp_avg, exp_avg_sq, learning_rate, step, grad_scale;
+  int64_t count;
+  float beta1, beta2, epsilon, weight_decay;
+};
+
+// ids[rows] i32: the column of the largest logit, ties to the lowest column. logprob f32[rows] optional: its log-softmax.
+struct ArgmaxArgs {
+  TensorRef logits, ids, logprob;
+  int64_t rows, vocab;
+};
+
+// One draw a row from softmax(logits / temperature) after top-k (0 = off, ties of the k-th value are kept) and top-p (1 = off,
+// at least one token stays). The random number of row i depends on (seed, stream[i], position[i]) alone, so a result does not
+// depend on the batch it was computed in. logprob: the log-softmax of the unmodified logits at the drawn id.
+struct SampleArgs {
+  TensorRef logits, ids, logprob, stream, position;
+  int64_t rows, vocab;
+  float temperature, top_p;
+  int32_t top_k;
+  uint64_t seed;
+};
+
+// Changes logits[rows, vocab] in place. history i32[rows, history_stride] holds, for row i, history_length[i] ids (prompt, pads
+// where the caller counts them, and generated ids).
+//  - repetition_penalty ≠ 1: for every distinct id of the history, s < 0 ? s·p : s / p
+//  - no_repeat_ngram n > 0: −inf for every id that would repeat an n-gram of the history
+//  - suppress i32[suppress_count] (optional): −inf for these ids on the rows where history_length[i] < suppress_below[i] (i32)
+struct ProcessLogitsArgs {
+  TensorRef logits, history, history_length, suppress, suppress_below;
+  int64_t rows, vocab, history_stride, suppress_count;
+  float repetition_penalty;
+  int32_t no_repeat_ngram;
+};
+
+// history[i][history_length[i]] = ids[i]; history_length[i] += 1.
+struct AppendTokensArgs {
+  TensorRef ids, history, history_length;
+  int64_t rows, history_stride;
+};
+
+// out i32[1] += the number of elements of x that are NaN or infinite.
+struct CountNonFiniteArgs {
+  TensorRef x, out;
+  int64_t count;
+};
+
+// The CPU implementation runs a call to its end on the engine thread and the pool; a GPU implementation launches it.
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  virtual void fill(const FillArgs&) = 0;
+  virtual void fill_normal(const FillNormalArgs&) = 0;
+  virtual void cast(const CastArgs&) = 0;
+  virtual void add(const AddArgs&) = 0;
+  virtual void increment(const IncrementArgs&) = 0;
+  virtual void matmul(const MatmulArgs&) = 0;
+  virtual void rms_norm(const RmsNormArgs&) = 0;
+  virtual void rms_norm_backward(const RmsNormBackwardArgs&) = 0;
+  virtual void rope(const RopeArgs&) = 0;
+  virtual void attention(const AttentionArgs&) = 0;
+  virtual void attention_backward(const AttentionBackwardArgs&) = 0;
+  virtual void swi_glu(const SwiGluArgs&) = 0;
+  virtual void swi_glu_backward(const SwiGluBackwardArgs&) = 0;
+  virtual void gather_rows(const GatherRowsArgs&) = 0;
+  virtual void scatter_rows(const ScatterRowsArgs&) = 0;
+  virtual void embedding_backward(const EmbeddingBackwardArgs&) = 0;
+  virtual void cross_entropy(const CrossEntropyArgs&) = 0;
+  virtual void reduce_sum(const ReduceSumArgs&) = 0;
+  virtual void clip_coefficient(const ClipCoefficientArgs&) = 0;
+  virtual void adamw(const AdamWArgs&) = 0;
+  virtual void argmax(const ArgmaxArgs&) = 0;
+  virtual void sample(const SampleArgs&) = 0;
+  virtual void process_logits(const ProcessLogitsArgs&) = 0;
+  virtual void append_tokens(const AppendTokensArgs&) = 0;
+  virtual void count_non_finite(const CountNonFiniteArgs&) = 0;
+};
+
+}  // namespace alma
