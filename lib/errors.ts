@@ -12,6 +12,7 @@ export type AlmaErrorCode =
   | 'ERR_ALMA_TOKENIZER' // tokenizer.json or tokenizer.model: missing, damaged, or not fitting the model's vocabulary
   | 'ERR_ALMA_CORPUS' // training or test data: missing, empty, not UTF-8, a line that is not what the format says
   | 'ERR_ALMA_RECIPE' // a recipe file of `alma train`: an unknown or contradictory field
+  | 'ERR_ALMA_DIVERGED' // training stopped: the loss or the gradients were not finite several steps in a row
   | 'ERR_ALMA_OPTION' // an option given in code or on the command line
   | 'ERR_ALMA_LANGUAGE' // a language code or name that is not known
   | 'ERR_ALMA_CONTEXT' // a prompt or text longer than the model's context

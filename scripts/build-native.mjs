@@ -22,7 +22,7 @@ export function buildNative(args = []) {
   // CMake leaves a cache behind when configuring fails, and cmake-js takes a cache for a configured tree.
   if (!configured) rmSync(tree, { recursive: true, force: true })
   const cmakeJs = resolveBin('cmake-js')
-  // The emulated instruction sets let the tests of a development build run every kernel that this CPU lacks.
+  // The AVX-512 kernels compiled for AVX2 as well: the tests then run their logic on any x64 machine.
   const options = ['--out', tree, '--CDALMA_NATIVE_EMULATED_ISA=ON', ...args]
   if (configured && args.length > 0) {
     const status = runNode(cmakeJs, ['configure', ...options], { env: buildEnvironment() })

@@ -2,10 +2,12 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { fail, root, runBin } from './project.mjs'
+import { fail, resolveBin, root, runNode } from './project.mjs'
 
 const fix = process.argv.includes('--fix')
-runBin('@biomejs/biome', ['check', ...(fix ? ['--write'] : ['--error-on-warnings'])], { bin: 'biome' })
+const biome = resolveBin('@biomejs/biome', 'biome')
+if (biome === undefined) fail('biome is not installed: run npm install')
+let failed = runNode(biome, ['check', ...(fix ? ['--write'] : ['--error-on-warnings'])]) !== 0
 
 // Releases of clang-format differ in small things: the layout is that of 14, and only 14 can find fault with it.
 const formatter = spawnSync('clang-format', ['--version'], { encoding: 'utf8' })
@@ -16,9 +18,11 @@ if (version === '14') {
     .map((name) => join('native', name))
   const options = fix ? ['-i'] : ['--dry-run', '--Werror', '--ferror-limit=3']
   const { status } = spawnSync('clang-format', [...options, ...sources], { cwd: root, stdio: 'inherit' })
-  if (status !== 0) fail('native/ is not formatted: npm run lint -- --fix')
-  console.log(`clang-format: ${sources.length} files`)
+  if (status === 0) console.log(`clang-format: ${sources.length} files`)
+  else failed = true
 } else {
   const found = version === undefined ? 'is not installed' : `is version ${version}`
   console.warn(`clang-format ${found}, 14 is needed: the layout of native/ was not checked`)
 }
+
+if (failed) fail('npm run lint -- --fix mends what is layout')

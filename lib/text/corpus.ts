@@ -54,8 +54,17 @@ function fail(where: string, what: string): AlmaError {
 function stringOf(object: JsonRecord['value'], key: string, where: string): string | undefined {
   if (!Object.hasOwn(object, key)) return undefined
   const value = object[key]
-  if (typeof value !== 'string')
-    throw fail(where, `"${key}" is ${value === null ? 'null' : `a ${typeof value}`}; expected a string`)
+  if (typeof value !== 'string') {
+    const found =
+      value === null
+        ? 'null'
+        : Array.isArray(value)
+          ? 'an array'
+          : typeof value === 'object'
+            ? 'an object'
+            : `a ${typeof value}`
+    throw fail(where, `"${key}" is ${found}; expected a string`)
+  }
   return value
 }
 

@@ -114,7 +114,7 @@ function newPieces(merges: readonly BpeMerge[], characters: readonly string[]): 
 function countWords(lines: Iterable<string>): Map<string, number> {
   const words = new Map<string, number>()
   for (const line of lines) {
-    if (line === '') continue
+    if (line.trim() === '') continue
     // Control characters (tabs, line breaks) are always spelt in bytes, so no piece contains one and words end there.
     for (const part of (META_SPACE + line.replace(LONE_SURROGATE, '\ufffd'))
       .replaceAll(' ', META_SPACE)

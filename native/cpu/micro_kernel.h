@@ -79,12 +79,13 @@ static inline void store_edge(const F (&acc)[kMR][2], float* c, int64_t c_stride
 }
 
 // c[rows, cols] (+)= a · b in scratch memory: rows is rounded up to kMR and cols to kNR, and all three have room for that.
+// b_panel is the distance between column blocks of b: kNR in a row-major b, k · kNR in packed panels.
 static inline void multiply_tiles(int64_t rows, int64_t cols, int64_t k, const float* a, int64_t row_stride, int64_t step,
-                                  const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+                                  const float* b, int64_t b_stride, int64_t b_panel, float* c, int64_t c_stride, bool add) {
   for (int64_t j = 0; j < cols; j += kNR)
     for (int64_t i = 0; i < rows; i += kMR) {
       F acc[kMR][2];
-      multiply_block(k, a + i * row_stride, row_stride, step, b + j, b_stride, acc);
+      multiply_block(k, a + i * row_stride, row_stride, step, b + j / kNR * b_panel, b_stride, acc);
       store_block(acc, c + i * c_stride + j, c_stride, add);
     }
 }

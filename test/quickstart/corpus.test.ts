@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { mainClause, question, subordinateClause } from '../../quickstart/corpus/clauses.js'
 import { calendarDay, clockTime, onDate } from '../../quickstart/corpus/dates.js'
 import { type CorpusOptions, generateCorpus, wordForms } from '../../quickstart/corpus/generate.js'
+import { nounPhrase, type Phrase, subjectPronouns } from '../../quickstart/corpus/noun-phrases.js'
+import { type Noun, nouns } from '../../quickstart/corpus/nouns.js'
 import { englishCardinal, englishOrdinal, germanCardinal, germanOrdinal } from '../../quickstart/corpus/numbers.js'
-import { verb } from '../../quickstart/corpus/verbs.js'
+import { type Modal, modals, verb } from '../../quickstart/corpus/verbs.js'
 
 const options: CorpusOptions = {
   seed: 7,
@@ -80,6 +83,75 @@ test('separable verbs know their prefix', () => {
     present: { first: 'rufe', third: 'ruft', plural: 'rufen' },
   })
   expect(verb('abholen').en).toMatchObject({ base: 'pick up', third: 'picks up' })
+})
+
+describe('phrases and clauses', () => {
+  const noun = (singular: string): Noun => {
+    const found = nouns.find((entry) => entry.de.singular === singular)
+    if (found === undefined) throw new Error(`no noun ${singular}`)
+    return found
+  }
+  const red = { de: 'rot', en: 'red' }
+
+  test.each([
+    ['Stuhl', 'definite', 'der rote Stuhl', 'den roten Stuhl', 'dem roten Stuhl', 'the red chair'],
+    ['Stuhl', 'indefinite', 'ein roter Stuhl', 'einen roten Stuhl', 'einem roten Stuhl', 'a red chair'],
+    ['Lampe', 'mein', 'meine rote Lampe', 'meine rote Lampe', 'meiner roten Lampe', 'my red lamp'],
+    ['Buch', 'unser', 'unser rotes Buch', 'unser rotes Buch', 'unserem roten Buch', 'our red book'],
+    ['Buch', 'negative', 'kein rotes Buch', 'kein rotes Buch', 'keinem roten Buch', 'a red book'],
+  ] as const)('%s declines (%s)', (singular, determiner, nominative, accusative, dative, english) => {
+    const phrase = nounPhrase(noun(singular), { determiner, adjective: red })
+    expect(phrase.de).toEqual({ nominative, accusative, dative })
+    expect(phrase.en.object).toBe(english)
+  })
+
+  test('plurals decline', () => {
+    const apple = noun('Apfel')
+    expect(nounPhrase(apple, { determiner: 'indefinite', plural: true, adjective: red }).de.accusative).toBe(
+      'rote Äpfel',
+    )
+    expect(nounPhrase(apple, { determiner: 'definite', plural: true, adjective: red }).de.dative).toBe(
+      'den roten Äpfeln',
+    )
+    expect(nounPhrase(apple, { determiner: 'indefinite' }).en.subject).toBe('an apple')
+  })
+
+  const he = subjectPronouns[2] as Phrase
+  const call = { subject: he, verb: verb('anrufen'), object: nounPhrase(noun('Bruder'), { determiner: 'mein' }) }
+  const yesterday = { de: 'gestern', en: 'yesterday' }
+  const can = { modal: modals[0] as Modal }
+
+  test('verbs stand second in main clauses, whatever comes first', () => {
+    expect(mainClause({ ...call, tense: 'present' })).toEqual({
+      de: 'er ruft meinen Bruder an',
+      en: 'he calls my brother',
+    })
+    expect(mainClause({ ...call, tense: 'past', time: yesterday, fronted: true })).toEqual({
+      de: 'gestern hat er meinen Bruder angerufen',
+      en: 'yesterday he called my brother',
+    })
+    expect(mainClause({ ...call, tense: can, negated: 'nicht' })).toEqual({
+      de: 'er kann meinen Bruder nicht anrufen',
+      en: 'he cannot call my brother',
+    })
+  })
+
+  test('verbs stand last in subordinate clauses', () => {
+    expect(subordinateClause({ ...call, tense: 'present' }).de).toBe('er meinen Bruder anruft')
+    expect(subordinateClause({ ...call, tense: 'perfect' }).de).toBe('er meinen Bruder angerufen hat')
+    expect(subordinateClause({ ...call, tense: can }).de).toBe('er meinen Bruder anrufen kann')
+  })
+
+  test('verbs stand first in questions', () => {
+    expect(question({ ...call, tense: 'present' })).toEqual({
+      de: 'ruft er meinen Bruder an',
+      en: 'does he call my brother',
+    })
+    expect(question({ subject: he, verb: verb('gehen'), tense: 'perfect' }, { de: 'wann', en: 'when' })).toEqual({
+      de: 'wann ist er gegangen',
+      en: 'when has he gone',
+    })
+  })
 })
 
 describe('the corpus', () => {

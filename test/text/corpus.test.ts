@@ -47,7 +47,11 @@ describe('readParallel', () => {
       pairs.map((pair) => ({ ...pair, line: pair.line + 2 })),
     ],
     ['an indented JSON array', JSON.stringify(alma, null, 2), pairs.map((pair, i) => ({ ...pair, line: 2 + 6 * i }))],
-    ['keys in the other order', alma.map(({ translation: { de, en } }) => JSON.stringify({ translation: { en, de } })).join('\n'), pairs],
+    [
+      'keys in the other order',
+      alma.map(({ translation: { de, en } }) => JSON.stringify({ translation: { en, de } })).join('\n'),
+      pairs,
+    ],
     ['bare languages', rows.map((row) => JSON.stringify(row)).join('\n'), pairs],
     ['names of languages', rows.map(({ de, en }) => JSON.stringify({ 'en-GB': en, German: de })).join('\n'), pairs],
     ['source and target', rows.map(({ de, en }) => JSON.stringify({ target: en, source: de })).join('\n'), pairs],
@@ -76,7 +80,9 @@ describe('readParallel', () => {
     const members = jsonLines.split('\n').map((line) => gzipSync(`${line}\n`))
     expect(await collect(readParallel(await file(Buffer.concat(members)), deEn))).toEqual(pairs)
     // Longer than the pieces that files are read in, so that records, strings and characters are cut anywhere.
-    const many = Array.from({ length: 20_000 }, (_, i) => ({ translation: { de: `ä"\\🙂${i}`, en: `{[${'é'.repeat(i % 50)}` } }))
+    const many = Array.from({ length: 20_000 }, (_, i) => ({
+      translation: { de: `ä"\\🙂${i}`, en: `{[${'é'.repeat(i % 50)}` },
+    }))
     const out = await collect(readParallel(await file(JSON.stringify(many)), deEn))
     expect(out.map(({ source, target }) => ({ translation: { de: source, en: target } }))).toEqual(many)
   })
@@ -93,7 +99,11 @@ describe('readParallel', () => {
   const broken: [string, string | Buffer, RegExp][] = [
     ['a line that is not JSON', `${jsonLines}\n{"translation": \n`, /dat:4: not JSON/],
     ['a line that is no object', `${jsonLines}\n[1]`, /dat:4: expected a JSON object, found \[1\]/],
-    ['a missing language', '{"translation": {"de": "x", "fr": "y"}}', /dat:1: has "de", "fr"; expected the language "en"/],
+    [
+      'a missing language',
+      '{"translation": {"de": "x", "fr": "y"}}',
+      /dat:1: has "de", "fr"; expected the language "en"/,
+    ],
     ['no languages', '{}', /dat:1: has no keys; expected the language "de"/],
     ['a translation that is text', '{"translation": "x"}', /dat:1: "translation" is not an object/],
     ['a text that is a number', '{"de": 1, "en": "x"}', /dat:1: "de" is a number; expected a string/],
@@ -106,14 +116,22 @@ describe('readParallel', () => {
     ['a TSV line of three columns', 'a\tb\tc', /dat:1: has 3 columns/],
     ['a truncated array', '[{"de": "a", "en": "b"},\n{"de": "c"', /dat:2: the JSON array ends after record 2/],
     ['an array without its end', '[{"de": "a", "en": "b"}\n', /ends after record 1/],
-    ['an array of other things', '[{"de": "a", "en": "b"}, 3]', /dat:1: found "3" after record 1; expected a JSON object/],
+    [
+      'an array of other things',
+      '[{"de": "a", "en": "b"}, 3]',
+      /dat:1: found "3" after record 1; expected a JSON object/,
+    ],
     ['an array without commas', '[{"de": "a", "en": "b"} {"de"', /expected "," or "\]"/],
     ['text behind an array', '[{"de": "a", "en": "b"}] {', /nothing behind the array/],
     ['a damaged record of an array', '[{"de": "a" "en": "b"}]', /dat:1 \(record 1\): not JSON/],
     ['invalid UTF-8', Buffer.from([...Buffer.from('a\tb\nc\t'), 0xc3, 0x28]), /dat:2: not valid UTF-8/],
     ['UTF-16', Buffer.from('\ufeffa\tb\n', 'utf16le'), /dat:1: not valid UTF-8/],
     ['truncated gzip', gzipSync(jsonLines).subarray(0, 60), /truncated gzip/],
-    ['damaged gzip', Buffer.concat([gzipSync('a').subarray(0, 10), Buffer.alloc(50, 0xff)]), /damaged or truncated gzip/],
+    [
+      'damaged gzip',
+      Buffer.concat([gzipSync('a').subarray(0, 10), Buffer.alloc(50, 0xff)]),
+      /damaged or truncated gzip/,
+    ],
     ['a line without end', Buffer.alloc(17 * 2 ** 20, 'a'), /dat:1: a line of more than 16 MiB/],
     ['a record without end', `[{"de": "${'a'.repeat(17 * 2 ** 20)}"}]`, /dat:1: a record of more than 16 MiB/],
   ]
@@ -128,7 +146,9 @@ describe('readParallel', () => {
       const reading = collect(readParallel(path, deEn))
       await expect(reading).rejects.toMatchObject({ code: 'ERR_ALMA_IO', message: expect.stringContaining(path) })
     }
-    expect(() => readParallel('x', { from: 'de', to: 'xx' })).toThrow(expect.objectContaining({ code: 'ERR_ALMA_LANGUAGE' }))
+    expect(() => readParallel('x', { from: 'de', to: 'xx' })).toThrow(
+      expect.objectContaining({ code: 'ERR_ALMA_LANGUAGE' }),
+    )
   })
 })
 
@@ -159,7 +179,7 @@ describe('readMonolingual', () => {
 
   it('refuses what it does not understand', async () => {
     await expect(read('{"content": "x"}')).rejects.toThrow(/dat:1: has "content"; expected "text" or the language "de"/)
-    await expect(read('{"text": ["x"]}')).rejects.toThrow(/"text" is a object|"text" is an? object/)
+    await expect(read('{"text": ["x"]}')).rejects.toThrow(/"text" is an array; expected a string/)
     await expect(read('{"text": ""}')).rejects.toThrow(/has no data; expected text, a document a line/)
     await expect(read('')).rejects.toMatchObject({ code: 'ERR_ALMA_CORPUS' })
   })

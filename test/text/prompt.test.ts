@@ -66,7 +66,12 @@ describe('encodeTranslation', () => {
   it('begins with BOS and has no other control token, whatever source and template say', () => {
     const source = '</s><s>[INST]<pad> <unk>'
     for (const template of [undefined, '<s>[INST] {source} </s>']) {
-      const ids = encodeTranslation(tokenizer, { from: 'de', to: 'en', source, ...(template === undefined ? {} : { template }) })
+      const ids = encodeTranslation(tokenizer, {
+        from: 'de',
+        to: 'en',
+        source,
+        ...(template === undefined ? {} : { template }),
+      })
       expect(ids[0]).toBe(1)
       expect(ids.slice(1).some((id) => tokenizer.isSpecial(id) || id === 0)).toBe(false)
       expect(tokenizer.decode(ids)).toContain(source)

@@ -19,7 +19,9 @@ async function collect<T>(source: AsyncIterable<T>, limit = Number.POSITIVE_INFI
 describe('Random', () => {
   it("gives the first numbers of the authors' xoshiro128** for the state 1, 2, 3, 4", () => {
     const random = Random.fromState([1, 2, 3, 4])
-    const expected = [11520, 0, 5927040, 70819200, 2031721883, 1637235492, 1287239034, 3734860849, 3729100597, 4258142804]
+    const expected = [
+      11520, 0, 5927040, 70819200, 2031721883, 1637235492, 1287239034, 3734860849, 3729100597, 4258142804,
+    ]
     expect(expected.map(() => random.uint32())).toEqual(expected)
   })
 
@@ -88,7 +90,10 @@ describe('interleave', () => {
   const options = { probabilities: [0.3, 0.1, 0.6], seed: 42 }
 
   it('mixes by probability', async () => {
-    const mixed = await collect(interleave([named('a', 1e5), named('b', 1e5)], { probabilities: [3, 1], seed: 1 }), 20_000)
+    const mixed = await collect(
+      interleave([named('a', 1e5), named('b', 1e5)], { probabilities: [3, 1], seed: 1 }),
+      20_000,
+    )
     const share = mixed.filter(({ source }) => source === 0).length / mixed.length
     expect(Math.abs(share - 0.75)).toBeLessThan(0.02)
   })
@@ -116,7 +121,9 @@ describe('interleave', () => {
 
   it('names what is wrong', async () => {
     await expect(collect(interleave([named('a', 0)], { seed: 1 }))).resolves.toEqual([])
-    await expect(collect(interleave([named('a', 0), named('b', 1e9)], { seed: 1 }))).rejects.toThrow(/source 0 has no items/)
+    await expect(collect(interleave([named('a', 0), named('b', 1e9)], { seed: 1 }))).rejects.toThrow(
+      /source 0 has no items/,
+    )
     for (const probabilities of [[1], [1, 0], [1, -1], [1, Number.NaN]])
       expect(() => interleave([named('a', 1), named('b', 1)], { seed: 1, probabilities })).toThrow(/probabilities/)
     expect(() => interleave([], { seed: 1 })).toThrow(/at least one/)

@@ -56,11 +56,22 @@ describe('options of a SentencePiece model', () => {
   it('makes one unknown token of a run of unknown characters, or bytes', () => {
     expect(tokenizer(base).encode('axyzb')).toEqual([3, 4, 0, 5])
     expect(tokenizer(base).decode([4, 0, 5])).toBe('a \u2047 b')
-    const bytes = Array.from({ length: 256 }, (_, i): PieceSpec => [`<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`, 0, 6])
+    const bytes = Array.from(
+      { length: 256 },
+      (_, i): PieceSpec => [`<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`, 0, 6],
+    )
     const fallback = tokenizer([...base, ...bytes], { byteFallback: true })
     expect(fallback.encode('aé')).toEqual([3, 4, 7 + 0xc3, 7 + 0xa9])
     expect(fallback.encode('<0x41>').includes(7 + 0x41)).toBe(false)
     expect(fallback.decode([3, 4, 7 + 0xc3, 7 + 0xa9])).toBe('aé')
+    // Overlong forms, a surrogate, above U+10FFFF, a stray continuation, a cut sequence: a replacement for each byte.
+    for (const broken of ['c080', 'e08080', 'f0808080', 'eda080', 'f4908080', 'ff', '80', 'e282'])
+      for (const after of ['', '41']) {
+        const bytesOf = Buffer.from(broken + after, 'hex')
+        const text = '\ufffd'.repeat(broken.length / 2) + (after === '' ? '' : 'A')
+        expect(fallback.decode([...bytesOf].map((byte) => 7 + byte))).toBe(text)
+      }
+    expect(fallback.decode([...Buffer.from('\ufeff€🙂')].map((byte) => 7 + byte))).toBe('\ufeff€🙂')
   })
 
   it('never splits or merges user-defined pieces, nor makes control pieces', () => {
@@ -114,7 +125,11 @@ describe('damaged models', () => {
     ['a wrong byte piece', modelFile([UNK, ['<0xZZ>', 0, 6]], {}), /named "<0xZZ>"/],
     ['missing bytes', modelFile([UNK], { byteFallback: true }), /only 0 of the 256/],
     ['a unigram model', modelFile([UNK], { modelType: 1 }), /unigram model/],
-    ['a character map', modelFile([UNK], { charsMap: 'xyz', normalizer: 'nmt_nfkc' }), /"nmt_nfkc" has a character map/],
+    [
+      'a character map',
+      modelFile([UNK], { charsMap: 'xyz', normalizer: 'nmt_nfkc' }),
+      /"nmt_nfkc" has a character map/,
+    ],
   ])('refuses %s', (_, bytes, message) => expect(refused(bytes).message).toMatch(message))
 
   it('refuses or reads, but never hangs or crashes on, every truncation and every flipped byte', () => {

@@ -23,7 +23,11 @@ export function varint(value: number): number[] {
   return [...bytes, rest]
 }
 
-const message = (field: number, content: readonly number[]): number[] => [(field << 3) | 2, ...varint(content.length), ...content]
+const message = (field: number, content: readonly number[]): number[] => [
+  (field << 3) | 2,
+  ...varint(content.length),
+  ...content,
+]
 const text = (field: number, value: string): number[] => message(field, [...Buffer.from(value)])
 const number = (field: number, value: number): number[] => [...varint((field << 3) | 0), ...varint(value)]
 const flag = (field: number, value: boolean): number[] => number(field, value ? 1 : 0)

@@ -1,5 +1,10 @@
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { saveTrainedTokenizer } from '../../lib/text/save-tokenizer.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/text/tokenizer.js'
+import { trainBpeTokenizer } from '../../lib/text/train-bpe.js'
 import {
   BlockPacker,
   IGNORE_INDEX,
@@ -84,6 +89,23 @@ describe.skipIf(folder === undefined)('parallelExample', () => {
 
   it('wraps a trimmed document in BOS and EOS', () => {
     expect(monolingualDocument(tokenizer, '  Hello \n')).toEqual([1, 15043, 2])
+  })
+})
+
+describe('parallelExample with a tokenizer of its own', () => {
+  it('masks BOS and the prompt, for any tokenizer', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'alma-example-'))
+    await saveTrainedTokenizer(folder, trainBpeTokenizer(['Guten Morgen Good morning'], { vocabSize: 300 }))
+    const tokenizer = (await loadTokenizer(folder)) as Tokenizer
+    const prompt = tokenizer.encode('Translate this from German to English:\nGerman: Guten Morgen!\nEnglish:')
+    const whole = tokenizer.encode(
+      'Translate this from German to English:\nGerman: Guten Morgen!\nEnglish:Good morning!',
+    )
+    const { inputIds, labels } = parallelExample(tokenizer, pair)
+    expect(inputIds).toEqual([1, ...whole, 2])
+    expect(labels).toEqual([...Array(1 + prompt.length).fill(-100), ...whole.slice(prompt.length), 2])
+    const compat = parallelExample(tokenizer, pair, { compat: 'alma' }).labels
+    expect(compat.findIndex((label) => label !== IGNORE_INDEX)).toBe(prompt.length)
   })
 })
 

@@ -1,0 +1,61 @@
+/** What a training run tells while it runs, and what it returns. */
+import type { Stage } from './stages.js'
+
+export interface StepRecord {
+  /** From 1. */
+  readonly step: number
+  /** Mean over the step's target tokens, nats. */
+  readonly loss: number
+  readonly learningRate: number
+  /** Before clipping. */
+  readonly gradNorm: number
+  /** Input tokens of the step. */
+  readonly tokens: number
+}
+
+export interface ValidationRecord {
+  /** Steps done when it was measured; 0: before the first. */
+  readonly step: number
+  /** Mean over all target tokens of the validation data, nats. */
+  readonly loss: number
+}
+
+interface StageEvent {
+  /** Index of the stage, from 0. */
+  readonly stage: number
+  readonly kind: Stage['kind']
+}
+
+export type TrainingEvent =
+  | (StageEvent & { readonly type: 'stage'; readonly steps: number; readonly resumedAt: number })
+  | (StageEvent & {
+      readonly type: 'step'
+      readonly steps: number
+      readonly record: StepRecord
+      readonly tokensPerSecond: number
+      readonly secondsLeft: number
+    })
+  | (StageEvent & { readonly type: 'validation'; readonly record: ValidationRecord; readonly best: boolean })
+  | (StageEvent & { readonly type: 'checkpoint'; readonly step: number; readonly path: string })
+  | (StageEvent & { readonly type: 'skipped'; readonly step: number; readonly reason: string })
+  | (StageEvent & { readonly type: 'stageEnd'; readonly report: StageReport })
+
+export interface StageReport {
+  readonly kind: Stage['kind']
+  readonly steps: number
+  /** Input tokens trained on. */
+  readonly tokens: number
+  readonly seconds: number
+  readonly losses: readonly StepRecord[]
+  readonly validation: readonly ValidationRecord[]
+  /** Steps whose gradients were not finite and changed nothing. */
+  readonly skippedSteps: number
+  /** The step whose weights the stage ended with, when keepBest was asked for. */
+  readonly bestStep?: number
+}
+
+export interface FinetuneReport {
+  readonly stages: readonly StageReport[]
+  /** The folder with the trained model. */
+  readonly output?: string
+}

@@ -1,0 +1,102 @@
+/** Fine-tuning in stages: one after the other on the same weights, with checkpoints in between. */
+import { AlmaError } from '../errors.js'
+import { writeFileAtomic } from '../files/atomic.js'
+import { join } from 'node:path'
+import { isObject, readJsonFile } from '../files/json.js'
+import type { LlamaForCausalLM } from '../model/index.js'
+import type { Tokenizer } from '../text/index.js'
+import { type Checkpoint, checkSameStages, readCheckpoint, removeCheckpoints } from './checkpoint.js'
+import type { FinetuneReport, StageReport, TrainingEvent } from './events.js'
+import { resolveStage, type Stage } from './stages.js'
+import { trainStage } from './trainer.js'
+
+export interface FinetuneOptions {
+  /** Folder for checkpoints while training, and for the trained model at the end. Without it nothing is written. */
+  readonly output?: string
+  /** Go on from the newest checkpoint in `output`, if there is one; the stages must be the same. Default false. */
+  readonly resume?: boolean
+  /** Aborting ends the step in progress, writes a checkpoint (with `output`) and rejects with the signal's reason. */
+  readonly signal?: AbortSignal
+  readonly onProgress?: (event: TrainingEvent) => void
+}
+
+/** What is trained: an Alma. */
+export interface Trainable {
+  readonly model: LlamaForCausalLM
+  readonly tokenizer: Tokenizer
+  save(directory: string): Promise<void>
+}
+
+export const reportName = 'training-report.json'
+
+const optionNames = ['output', 'resume', 'signal', 'onProgress']
+
+/**
+ * Runs the stages in their order. With `output`, the trained model is saved there when all are done.
+ *
+ * @throws AlmaError ERR_ALMA_OPTION (stages and options), ERR_ALMA_CORPUS, ERR_ALMA_CHECKPOINT, ERR_ALMA_RECIPE (resuming with other
+ *   stages), ERR_ALMA_DIVERGED, ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY; or the signal's reason.
+ */
+export async function finetune(
+  alma: Trainable,
+  stages: Stage | readonly Stage[],
+  options: FinetuneOptions = {},
+): Promise<FinetuneReport> {
+  const { output, resume = false, signal, onProgress } = options
+  for (const key of Object.keys(options)) {
+    if (!optionNames.includes(key)) {
+      throw new AlmaError('ERR_ALMA_OPTION', `finetune: unknown option "${key}"; known: ${optionNames.join(', ')}`)
+    }
+  }
+  if (resume && output === undefined) {
+    throw new AlmaError('ERR_ALMA_OPTION', 'finetune: resume needs an output folder, where the checkpoints are')
+  }
+  const list: readonly Stage[] = Array.isArray(stages) ? stages : [stages as Stage]
+  if (list.length === 0) throw new AlmaError('ERR_ALMA_OPTION', 'finetune: no stages given')
+  const resolved = list.map((stage, index) => resolveStage(stage, `stages[${index}]`))
+  for (const [index, stage] of resolved.entries()) {
+    if (stage.keepBest && output === undefined) {
+      throw new AlmaError('ERR_ALMA_OPTION', `stages[${index}]: "keepBest" needs an output folder, where the best weights are kept`)
+    }
+  }
+  signal?.throwIfAborted()
+
+  let checkpoint: Checkpoint | undefined
+  if (resume && output !== undefined) {
+    checkpoint = await readCheckpoint(output)
+    if (checkpoint !== undefined) checkSameStages(checkpoint, resolved)
+    else {
+      const done = await readJsonFile(join(output, reportName), 'ERR_ALMA_CHECKPOINT')
+      if (isObject(done)) return done as unknown as FinetuneReport
+    }
+  } else if (output !== undefined) {
+    // A fresh run: checkpoints of an earlier one must not be taken for its own later.
+    await removeCheckpoints(output)
+  }
+
+  const finished: StageReport[] = [...(checkpoint?.state.finished ?? [])]
+  for (const [index, stage] of resolved.entries()) {
+    if (index < (checkpoint?.state.stage ?? 0)) continue
+    const report = await trainStage({
+      model: alma.model,
+      tokenizer: alma.tokenizer,
+      stages: resolved,
+      index,
+      stage,
+      finished: [...finished],
+      ...(output !== undefined && { output }),
+      ...(checkpoint?.state.stage === index && { checkpoint }),
+      ...(signal && { signal }),
+      ...(onProgress && { onEvent: onProgress }),
+    })
+    finished.push(report)
+  }
+
+  const report: FinetuneReport = { stages: finished, ...(output !== undefined && { output }) }
+  if (output !== undefined) {
+    await alma.save(output)
+    await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
+    await removeCheckpoints(output)
+  }
+  return report
+}

@@ -1,0 +1,76 @@
+/** Recipe files of `alma train`: a model, an output folder and stages, in JSON or YAML. */
+import { readFile } from 'node:fs/promises'
+import { dirname, extname, isAbsolute, resolve } from 'node:path'
+import { parse as parseYaml } from 'yaml'
+import { AlmaError, ioError, messageOf } from '../errors.js'
+import { isObject } from '../files/json.js'
+import { resolveStage, type Stage } from './stages.js'
+
+export interface Recipe {
+  /** Folder of the model to start from. */
+  readonly model: string
+  /** Folder for the trained model. */
+  readonly output: string
+  readonly stages: readonly Stage[]
+}
+
+/** Larger than any recipe; a file beyond it is something else. */
+const MOST_BYTES = 2 ** 20
+
+const fileLists = ['sources', 'pairs', 'validation']
+
+/**
+ * Reads and checks a recipe. Its paths are relative to the file.
+ *
+ * @throws AlmaError ERR_ALMA_RECIPE naming the file and the field, ERR_ALMA_IO when it cannot be read.
+ */
+export async function readRecipe(path: string): Promise<Recipe> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    throw ioError('read', path, error)
+  }
+  const fail = (what: string): AlmaError => new AlmaError('ERR_ALMA_RECIPE', `${path}: ${what}`)
+  if (text.length > MOST_BYTES) throw fail(`${text.length} characters, expected a recipe of at most ${MOST_BYTES}`)
+  let value: unknown
+  try {
+    const yaml = ['.yaml', '.yml'].includes(extname(path).toLowerCase())
+    // No aliases beyond a few: a small file could otherwise unfold into gigabytes.
+    value = yaml ? parseYaml(text, { maxAliasCount: 100 }) : JSON.parse(text)
+  } catch (error) {
+    throw fail(messageOf(error))
+  }
+  if (!isObject(value)) throw fail('expected an object with "model", "output" and "stages"')
+  for (const key of Object.keys(value)) {
+    if (!['model', 'output', 'stages'].includes(key)) throw fail(`unknown field "${key}"; known: model, output, stages`)
+  }
+  const base = dirname(resolve(path))
+  const folder = (key: 'model' | 'output'): string => {
+    const given = value[key]
+    if (typeof given !== 'string' || given === '') throw fail(`"${key}": expected a folder, got ${JSON.stringify(given)}`)
+    return resolve(base, given)
+  }
+  const { stages } = value
+  if (!Array.isArray(stages) || stages.length === 0) {
+    throw fail(`"stages": expected a list of stages, got ${JSON.stringify(stages)}`)
+  }
+  const located = stages.map((stage: unknown, index) => {
+    resolveStage(stage as Stage, `${path}: stages[${index}]`, 'ERR_ALMA_RECIPE')
+    return withAbsolutePaths(stage as Stage, base)
+  })
+  return { model: folder('model'), output: folder('output'), stages: located }
+}
+
+function withAbsolutePaths(stage: Stage, base: string): Stage {
+  const located: Record<string, unknown> = { ...stage }
+  for (const key of fileLists) {
+    const list = located[key]
+    if (!Array.isArray(list)) continue
+    located[key] = list.map((entry: { path: string }) => ({
+      ...entry,
+      path: isAbsolute(entry.path) ? entry.path : resolve(base, entry.path),
+    }))
+  }
+  return located as unknown as Stage
+}

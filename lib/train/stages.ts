@@ -1,0 +1,248 @@
+/** What a stage of training can say, its defaults (ALMA's), and the check of both. */
+import { AlmaError, type AlmaErrorCode } from '../errors.js'
+import { resolveLanguage } from '../text/index.js'
+
+/** Shape of the learning rate after the warm-up; see lib/train/schedule.ts. */
+export type ScheduleName = 'cosine' | 'inverse_sqrt' | 'linear' | 'constant'
+
+/** A file of one language: text or JSONL, plain or gzip. */
+export interface MonolingualSource {
+  readonly path: string
+  /** Code or English name. */
+  readonly language: string
+  /** Share of the documents; only the ratios count. Default: all equal. */
+  readonly probability?: number
+}
+
+/** A file of sentence pairs: ALMA JSON, JSONL or TSV, plain or gzip. */
+export interface ParallelSource {
+  readonly path: string
+  readonly from: string
+  readonly to: string
+}
+
+/** Fields of every kind of stage. */
+export interface StageOptions {
+  /** Sequences in a step, over all micro-batches. Default 256. */
+  readonly batchSize?: number
+  /** Sequences in a micro-batch. Default: as many as fit into 4,096 tokens. */
+  readonly microBatchSize?: number
+  /** Highest learning rate. Default 2e-5. */
+  readonly learningRate?: number
+  readonly schedule?: ScheduleName
+  /** Part of the steps in which the rate rises from 0. Default 0.01. */
+  readonly warmupRatio?: number
+  /** Decoupled; norms have none. Default 0.01. */
+  readonly weightDecay?: number
+  /** Default [0.9, 0.999]. */
+  readonly betas?: readonly [number, number]
+  /** Default 1e-8. */
+  readonly epsilon?: number
+  /** Norm of all gradients together that is clipped to; 0: no clipping. Default 1. */
+  readonly maxGradNorm?: number
+  /** Of the order of the data. Default 42. */
+  readonly seed?: number
+  /** Steps between two validation losses. Default: a tenth of the stage, when there is validation data. */
+  readonly evaluationSteps?: number
+  /** Steps between two checkpoints. Default: a tenth of the stage, when there is an output folder. */
+  readonly saveSteps?: number
+  /** End with the weights of the lowest validation loss instead of the last ones. Default false. */
+  readonly keepBest?: boolean
+  readonly maxSteps?: number
+  /** Passes over the data. Default 1, unless maxSteps or maxTokens is given. */
+  readonly epochs?: number
+  /**
+   * `'transformers-4'`: the loss of a step is the mean of its micro-batches' means, as in transformers before 4.46, instead of the
+   * mean over all its tokens. `'alma'`: besides, the last token of the prompt is a label, as in ALMA's own code.
+   */
+  readonly compat?: 'transformers-4' | 'alma'
+}
+
+/** Stage 1: causal language modelling on packed blocks of text. */
+export interface MonolingualStage extends StageOptions {
+  readonly kind: 'monolingual'
+  readonly sources: readonly MonolingualSource[]
+  /** Text whose loss is reported; never trained on. */
+  readonly validation?: readonly MonolingualSource[]
+  /** Tokens of a sequence. Default 512. */
+  readonly blockSize?: number
+  readonly maxTokens?: number
+}
+
+/** Stage 2: translations, the loss on the target side only. */
+export interface ParallelStage extends StageOptions {
+  readonly kind: 'parallel'
+  readonly pairs: readonly ParallelSource[]
+  readonly validation?: readonly ParallelSource[]
+  /** Train both directions of every pair. Default true. */
+  readonly bidirectional?: boolean
+  /** Tokens of prompt and source. Default 256. */
+  readonly maxSourceLength?: number
+  /** Tokens of the target. Default 256. */
+  readonly maxNewTokens?: number
+}
+
+export type Stage = MonolingualStage | ParallelStage
+
+type Defaulted =
+  | 'batchSize'
+  | 'learningRate'
+  | 'schedule'
+  | 'warmupRatio'
+  | 'weightDecay'
+  | 'betas'
+  | 'epsilon'
+  | 'maxGradNorm'
+  | 'seed'
+  | 'keepBest'
+
+/** A stage with its defaults filled in. */
+export type ResolvedStage =
+  | (MonolingualStage & Required<Pick<MonolingualStage, Defaulted | 'blockSize'>>)
+  | (ParallelStage & Required<Pick<ParallelStage, Defaulted | 'bidirectional' | 'maxSourceLength' | 'maxNewTokens'>>)
+
+const common = {
+  batchSize: 256,
+  learningRate: 2e-5,
+  warmupRatio: 0.01,
+  weightDecay: 0.01,
+  betas: [0.9, 0.999],
+  epsilon: 1e-8,
+  maxGradNorm: 1,
+  seed: 42,
+  keepBest: false,
+} as const
+
+const ownDefaults = {
+  monolingual: { ...common, schedule: 'cosine', blockSize: 512 },
+  parallel: {
+    ...common,
+    schedule: 'inverse_sqrt',
+    bidirectional: true,
+    maxSourceLength: 256,
+    maxNewTokens: 256,
+  },
+} as const
+
+const schedules: readonly ScheduleName[] = ['cosine', 'inverse_sqrt', 'linear', 'constant']
+
+type Check = (value: unknown) => string | undefined
+
+const number =
+  (what: string, holds: (value: number) => boolean): Check =>
+  (value) =>
+    typeof value === 'number' && Number.isFinite(value) && holds(value) ? undefined : what
+const positiveInteger = number('a positive integer', (value) => Number.isSafeInteger(value) && value > 0)
+const oneOf =
+  (names: readonly string[]): Check =>
+  (value) =>
+    names.includes(value as string) ? undefined : `one of ${names.map((name) => `'${name}'`).join(', ')}`
+const flag: Check = (value) => (typeof value === 'boolean' ? undefined : 'true or false')
+
+const commonFields: Readonly<Record<string, Check>> = {
+  kind: oneOf(['monolingual', 'parallel']),
+  batchSize: positiveInteger,
+  microBatchSize: positiveInteger,
+  learningRate: number('a number above 0 and at most 1', (value) => value > 0 && value <= 1),
+  schedule: oneOf(schedules),
+  warmupRatio: number('a number from 0 to 1', (value) => value >= 0 && value <= 1),
+  weightDecay: number('a number from 0 to 1', (value) => value >= 0 && value <= 1),
+  betas: (value) =>
+    Array.isArray(value) && value.length === 2 && value.every((beta) => beta >= 0 && beta < 1)
+      ? undefined
+      : 'two numbers from 0 to below 1',
+  epsilon: number('a number above 0', (value) => value > 0),
+  maxGradNorm: number('a number from 0 on', (value) => value >= 0),
+  seed: number('an integer from 0 to 2^31 - 1', (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 31),
+  evaluationSteps: positiveInteger,
+  saveSteps: positiveInteger,
+  keepBest: flag,
+  maxSteps: positiveInteger,
+  epochs: positiveInteger,
+  compat: oneOf(['transformers-4', 'alma']),
+}
+
+const sourceFields: Readonly<Record<string, Check>> = {
+  path: (value) => (typeof value === 'string' && value !== '' ? undefined : 'a path'),
+  language: languageCheck,
+  probability: number('a number above 0', (value) => value > 0),
+}
+
+const pairFields: Readonly<Record<string, Check>> = {
+  path: (value) => (typeof value === 'string' && value !== '' ? undefined : 'a path'),
+  from: languageCheck,
+  to: languageCheck,
+}
+
+const listOf =
+  (fields: Readonly<Record<string, Check>>, required: readonly string[]): Check =>
+  (value) => {
+    if (!Array.isArray(value) || value.length === 0) return 'a list of at least one file'
+    for (const [index, entry] of value.entries()) {
+      if (typeof entry !== 'object' || entry === null) return `objects in the list, got ${JSON.stringify(entry)}`
+      for (const key of required) if (!(key in entry)) return `"${key}" in entry ${index}`
+      for (const [key, inner] of Object.entries(entry)) {
+        const check = fields[key]
+        if (check === undefined) return `only ${Object.keys(fields).join(', ')} in entry ${index}, not "${key}"`
+        const expected = check(inner)
+        if (expected !== undefined) return `${expected} for "${key}" of entry ${index}, got ${JSON.stringify(inner)}`
+      }
+    }
+    return undefined
+  }
+
+const kindFields: Readonly<Record<Stage['kind'], Readonly<Record<string, Check>>>> = {
+  monolingual: {
+    ...commonFields,
+    sources: listOf(sourceFields, ['path', 'language']),
+    validation: listOf(sourceFields, ['path', 'language']),
+    blockSize: number('an integer from 2 on', (value) => Number.isSafeInteger(value) && value >= 2),
+    maxTokens: positiveInteger,
+  },
+  parallel: {
+    ...commonFields,
+    pairs: listOf(pairFields, ['path', 'from', 'to']),
+    validation: listOf(pairFields, ['path', 'from', 'to']),
+    bidirectional: flag,
+    maxSourceLength: positiveInteger,
+    maxNewTokens: positiveInteger,
+  },
+}
+
+function languageCheck(value: unknown): string | undefined {
+  if (typeof value !== 'string') return 'a language code or name'
+  resolveLanguage(value) // its own error lists what is close
+  return undefined
+}
+
+/**
+ * Checks a stage and fills in the defaults.
+ *
+ * @param where how messages name the stage, e.g. `stages[0]` or `recipe.json: stages[0]`.
+ * @throws AlmaError `code` naming the field, what was expected and what was found; ERR_ALMA_LANGUAGE.
+ */
+export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 'ERR_ALMA_OPTION'): ResolvedStage {
+  const fail = (what: string): never => {
+    throw new AlmaError(code, `${where}: ${what}`)
+  }
+  if (typeof stage !== 'object' || stage === null) fail(`expected an object with "kind", got ${JSON.stringify(stage)}`)
+  const fields = Object.hasOwn(kindFields, stage.kind) ? kindFields[stage.kind] : undefined
+  if (fields === undefined) {
+    return fail(`"kind": expected 'monolingual' or 'parallel', got ${JSON.stringify(stage.kind)}`)
+  }
+  for (const [key, value] of Object.entries(stage)) {
+    if (value === undefined) continue
+    const check = Object.hasOwn(fields, key) ? fields[key] : undefined
+    if (check === undefined) {
+      const close = Object.keys(fields).find((name) => name.toLowerCase() === key.replaceAll('_', '').toLowerCase())
+      return fail(`unknown field "${key}" of a ${stage.kind} stage${close === undefined ? '' : `; did you mean "${close}"?`}`)
+    }
+    const expected = check(value)
+    if (expected !== undefined) fail(`"${key}": expected ${expected}, got ${JSON.stringify(value)}`)
+  }
+  const data = stage.kind === 'monolingual' ? 'sources' : 'pairs'
+  if (!(data in stage)) fail(`"${data}" is missing`)
+  if (stage.keepBest === true && stage.validation === undefined) fail('"keepBest" needs "validation" data')
+  const given = Object.fromEntries(Object.entries(stage).filter(([, value]) => value !== undefined))
+  return { ...ownDefaults[stage.kind], ...given } as ResolvedStage
+}

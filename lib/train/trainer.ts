@@ -1,0 +1,356 @@
+/** The loop of one stage: data in, steps, validation, checkpoints. */
+import { rm } from 'node:fs/promises'
+import { AlmaError } from '../errors.js'
+import type { LlamaForCausalLM } from '../model/index.js'
+import { ops, Tensor } from '../runtime/index.js'
+import type { Tokenizer, TrainingExample } from '../text/index.js'
+import { type MicroBatch, microBatches } from './batches.js'
+import {
+  bestWeightsPath,
+  type Checkpoint,
+  type NamedTensors,
+  restoreTensors,
+  type TrainingState,
+  tensorsOfCheckpoint,
+  writeBestWeights,
+  writeCheckpoint,
+} from './checkpoint.js'
+import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
+import {
+  countExamples,
+  type ExampleState,
+  type ExampleStream,
+  monolingualValidation,
+  openExamples,
+  parallelValidation,
+} from './examples.js'
+import { Optimizer } from './optimizer.js'
+import { learningRateAt, warmupSteps } from './schedule.js'
+import type { ResolvedStage } from './stages.js'
+
+/** Steps in a row without finite gradients after which going on is pointless. */
+const MOST_SKIPPED_IN_A_ROW = 10
+
+export interface StageRun {
+  readonly model: LlamaForCausalLM
+  readonly tokenizer: Tokenizer
+  readonly stages: readonly ResolvedStage[]
+  /** Which of them. */
+  readonly index: number
+  readonly stage: ResolvedStage
+  /** Reports of the stages before. */
+  readonly finished: readonly StageReport[]
+  /** Folder for checkpoints; none are written without. */
+  readonly output?: string
+  /** A checkpoint of this very stage, to go on from. */
+  readonly checkpoint?: Checkpoint
+  readonly signal?: AbortSignal
+  readonly onEvent?: (event: TrainingEvent) => void
+}
+
+interface StepBatch {
+  readonly micro: readonly MicroBatch[]
+  readonly tokens: number
+  readonly targets: number
+  /** Where the stream stands behind this batch. */
+  readonly examples: ExampleState
+}
+
+/** Trains one stage to its end. The model keeps the last (or best) weights, also when this throws. */
+export async function trainStage(run: StageRun): Promise<StageReport> {
+  const trainer = new StageTrainer(run)
+  try {
+    return await trainer.run()
+  } finally {
+    await trainer.dispose()
+  }
+}
+
+class StageTrainer {
+  readonly #run: StageRun
+  readonly #optimizer: Optimizer
+  /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
+  readonly #lossSum: Tensor
+  readonly #gradScale: Tensor
+  #stream: ExampleStream | undefined
+  #validationSet: TrainingExample[] = []
+
+  #step = 0
+  #examples: ExampleState | null = null
+  #losses: StepRecord[] = []
+  #validation: ValidationRecord[] = []
+  #best: ValidationRecord | null = null
+  #tokens = 0
+  #seconds = 0
+  #skipped = 0
+  #skippedInARow = 0
+
+  constructor(run: StageRun) {
+    this.#run = run
+    const { betas, epsilon, weightDecay, maxGradNorm } = run.stage
+    this.#optimizer = new Optimizer(run.model, { betas, epsilon, weightDecay, maxGradNorm })
+    this.#lossSum = Tensor.zeros(run.model.device, [1], 'f32')
+    this.#gradScale = Tensor.zeros(run.model.device, [1], 'f32')
+  }
+
+  async run(): Promise<StageReport> {
+    const { tokenizer, stage, index, checkpoint, signal } = this.#run
+    signal?.throwIfAborted()
+    if (checkpoint !== undefined) await this.#restore(checkpoint)
+    const totalSteps = await stageSteps(tokenizer, stage, signal)
+    this.#validationSet = await validationExamples(tokenizer, stage)
+    const tenth = Math.max(1, Math.ceil(totalSteps / 10))
+    const evaluationSteps = this.#validationSet.length === 0 ? Infinity : (stage.evaluationSteps ?? tenth)
+    const saveSteps = this.#run.output === undefined ? Infinity : (stage.saveSteps ?? tenth)
+    const limited = stage.maxSteps !== undefined || (stage.kind === 'monolingual' && stage.maxTokens !== undefined)
+    const epochs = stage.epochs ?? (limited ? Infinity : 1)
+    this.#stream = openExamples(tokenizer, stage, epochs, this.#examples ?? undefined)
+    this.#emit({ type: 'stage', steps: totalSteps, resumedAt: this.#step })
+    if (this.#step === 0 && evaluationSteps !== Infinity) await this.#evaluate()
+
+    const begin = performance.now() - this.#seconds * 1000
+    let next = this.#fetch(totalSteps)
+    while (this.#step < totalSteps) {
+      const batch = await next
+      if (batch === undefined) break
+      const record = this.#enqueueStep(batch, totalSteps)
+      // While the device computes, the next batch is read and tokenised.
+      next = this.#step < totalSteps ? this.#fetch(totalSteps) : Promise.resolve(undefined)
+      next.catch(() => {}) // it is awaited in the next turn; until then an early failure must not count as unhandled
+      await this.#finishStep(record, batch)
+      this.#seconds = (performance.now() - begin) / 1000
+      this.#reportStep(totalSteps)
+      const last = this.#step === totalSteps
+      if (this.#step % evaluationSteps === 0 || (last && evaluationSteps !== Infinity)) await this.#evaluate()
+      if (signal?.aborted === true || (this.#step % saveSteps === 0 && !last)) await this.#save()
+      if (signal?.aborted === true) await next.catch(() => {})
+      signal?.throwIfAborted()
+    }
+    return await this.#end(index)
+  }
+
+  async dispose(): Promise<void> {
+    this.#optimizer.dispose()
+    this.#lossSum.dispose()
+    this.#gradScale.dispose()
+    await this.#stream?.close()
+  }
+
+  /** The next step's examples; undefined at the end of the data. */
+  async #fetch(totalSteps: number): Promise<StepBatch | undefined> {
+    const { stage } = this.#run
+    const stream = this.#stream
+    if (stream === undefined || this.#step >= totalSteps) return undefined
+    const examples: TrainingExample[] = []
+    while (examples.length < stage.batchSize) {
+      const example = await stream.next()
+      if (example === undefined) break
+      examples.push(example)
+    }
+    if (examples.length === 0) return undefined
+    this.#run.model.checkTokenIds(examples.map(({ inputIds }) => inputIds))
+    const micro = microBatches(examples, stage.microBatchSize)
+    return {
+      micro,
+      tokens: micro.reduce((sum, batch) => sum + batch.tokens, 0),
+      targets: micro.reduce((sum, batch) => sum + batch.targets, 0),
+      examples: stream.state(),
+    }
+  }
+
+  /** Enqueues forward, backward and update of a step; returns without waiting for them. */
+  #enqueueStep(batch: StepBatch, totalSteps: number): Omit<StepRecord, 'loss' | 'gradNorm'> {
+    const { model, stage } = this.#run
+    const learningRate = learningRateAt(this.#step, {
+      schedule: stage.schedule,
+      learningRate: stage.learningRate,
+      warmupSteps: warmupSteps(totalSteps, stage.warmupRatio),
+      totalSteps,
+    })
+    this.#optimizer.zeroGradients()
+    ops.fill(this.#lossSum, 0)
+    this.#gradScale.write([1 / Math.max(1, batch.targets)])
+    for (const micro of batch.micro) {
+      if (stage.compat !== undefined) this.#gradScale.write([1 / Math.max(1, micro.targets) / batch.micro.length])
+      model.forwardBackward(micro, this.#gradScale, this.#lossSum)
+    }
+    this.#optimizer.step(learningRate)
+    this.#step++
+    return { step: this.#step, learningRate, tokens: batch.tokens }
+  }
+
+  async #finishStep(started: Omit<StepRecord, 'loss' | 'gradNorm'>, batch: StepBatch): Promise<void> {
+    const [[lossSum = Number.NaN], [gradNorm = Number.NaN]] = await Promise.all([
+      this.#lossSum.readFloats(),
+      this.#optimizer.gradNorm.readFloats(),
+    ])
+    this.#examples = batch.examples
+    this.#tokens += batch.tokens
+    const loss = lossSum / Math.max(1, batch.targets)
+    this.#losses.push({ ...started, loss, gradNorm })
+    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
+      this.#skippedInARow = 0
+      return
+    }
+    this.#skipped++
+    this.#skippedInARow++
+    const reason = `loss ${loss}, gradient norm ${gradNorm}: no weight was changed`
+    this.#emit({ type: 'skipped', step: this.#step, reason })
+    if (this.#skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
+      throw new AlmaError(
+        'ERR_ALMA_DIVERGED',
+        `stage ${this.#run.index + 1}, step ${this.#step}: ${MOST_SKIPPED_IN_A_ROW} steps in a row without finite gradients ` +
+          `(${reason}); try a lower learningRate than ${this.#run.stage.learningRate} or a longer warm-up`,
+      )
+    }
+  }
+
+  async #evaluate(): Promise<void> {
+    const loss = await validationLoss(this.#run.model, this.#validationSet, this.#run.signal)
+    const record = { step: this.#step, loss }
+    const best = this.#best === null || loss < this.#best.loss
+    this.#validation.push(record)
+    if (best) {
+      this.#best = record
+      const { output, stage, index } = this.#run
+      if (stage.keepBest && output !== undefined) await writeBestWeights(output, index, this.#weights())
+    }
+    this.#emit({ type: 'validation', record, best })
+  }
+
+  async #save(): Promise<void> {
+    const { output, index, stages, finished } = this.#run
+    if (output === undefined) return
+    const state: TrainingState = {
+      format: 1,
+      stages,
+      finished,
+      stage: index,
+      step: this.#step,
+      examples: this.#examples,
+      losses: this.#losses,
+      validation: this.#validation,
+      best: this.#best,
+      tokens: this.#tokens,
+      seconds: this.#seconds,
+      skippedSteps: this.#skipped,
+    }
+    const path = await withTensors(this.#optimizer.state(), (tensors) => writeCheckpoint(output, state, tensors))
+    this.#emit({ type: 'checkpoint', step: this.#step, path })
+  }
+
+  async #restore(checkpoint: Checkpoint): Promise<void> {
+    const { state } = checkpoint
+    this.#step = state.step
+    this.#examples = state.examples
+    this.#losses = [...state.losses]
+    this.#validation = [...state.validation]
+    this.#best = state.best
+    this.#tokens = state.tokens
+    this.#seconds = state.seconds
+    this.#skipped = state.skippedSteps
+    this.#optimizer.steps = state.step
+    await withTensors(this.#optimizer.state(), (tensors) => restoreTensors(tensorsOfCheckpoint(checkpoint), tensors))
+    this.#optimizer.publishMaster()
+  }
+
+  async #end(index: number): Promise<StageReport> {
+    const { stage, output } = this.#run
+    const restoresBest = stage.keepBest && output !== undefined && this.#best !== null
+    if (restoresBest && this.#best?.step !== this.#step) {
+      await withTensors(this.#weights(), (tensors) => restoreTensors(bestWeightsPath(output, index), tensors))
+      this.#optimizer.publishMaster()
+    }
+    if (restoresBest) await rm(bestWeightsPath(output, index), { force: true })
+    const report: StageReport = {
+      kind: stage.kind,
+      steps: this.#step,
+      tokens: this.#tokens,
+      seconds: this.#seconds,
+      losses: this.#losses,
+      validation: this.#validation,
+      skippedSteps: this.#skipped,
+      ...(restoresBest && this.#best !== null && { bestStep: this.#best.step }),
+    }
+    this.#emit({ type: 'stageEnd', report })
+    return report
+  }
+
+  *#weights(): IterableIterator<[name: string, part: Tensor]> {
+    for (const [name, tensor] of this.#optimizer.state()) {
+      if (name.startsWith('param.')) yield [name, tensor]
+      else tensor.dispose()
+    }
+  }
+
+  #reportStep(totalSteps: number): void {
+    const record = this.#losses.at(-1)
+    if (record === undefined) return
+    this.#emit({
+      type: 'step',
+      steps: totalSteps,
+      record,
+      tokensPerSecond: this.#tokens / Math.max(1e-9, this.#seconds),
+      secondsLeft: (this.#seconds / this.#step) * (totalSteps - this.#step),
+    })
+  }
+
+  #emit(event: EventWithoutStage): void {
+    const { index, stage, onEvent } = this.#run
+    onEvent?.({ ...event, stage: index, kind: stage.kind } as TrainingEvent)
+  }
+}
+
+type EventWithoutStage = TrainingEvent extends infer Event
+  ? Event extends TrainingEvent
+    ? Omit<Event, 'stage' | 'kind'>
+    : never
+  : never
+
+/** Uses views and disposes them. */
+async function withTensors<T>(tensors: NamedTensors, use: (tensors: NamedTensors) => Promise<T>): Promise<T> {
+  const all = [...tensors]
+  try {
+    return await use(all)
+  } finally {
+    for (const [, tensor] of all) tensor.dispose()
+  }
+}
+
+async function stageSteps(tokenizer: Tokenizer, stage: ResolvedStage, signal?: AbortSignal): Promise<number> {
+  const limits: number[] = []
+  if (stage.maxSteps !== undefined) limits.push(stage.maxSteps)
+  if (stage.kind === 'monolingual' && stage.maxTokens !== undefined) {
+    limits.push(Math.ceil(stage.maxTokens / (stage.batchSize * stage.blockSize)))
+  }
+  if (stage.epochs !== undefined || limits.length === 0) {
+    const count = await countExamples(tokenizer, stage, signal)
+    limits.push(Math.ceil((count * (stage.epochs ?? 1)) / stage.batchSize))
+  }
+  return Math.min(...limits)
+}
+
+function validationExamples(tokenizer: Tokenizer, stage: ResolvedStage): Promise<TrainingExample[]> {
+  if (stage.validation === undefined) return Promise.resolve([])
+  return stage.kind === 'monolingual'
+    ? monolingualValidation(tokenizer, stage.validation, stage.blockSize)
+    : parallelValidation(tokenizer, stage)
+}
+
+/** Mean nll (nats) over all targets of the examples. */
+export async function validationLoss(
+  model: LlamaForCausalLM,
+  examples: readonly TrainingExample[],
+  signal?: AbortSignal,
+): Promise<number> {
+  using lossSum = Tensor.zeros(model.device, [1], 'f32')
+  let targets = 0
+  for (const batch of microBatches(examples)) {
+    signal?.throwIfAborted()
+    model.evaluateLoss(batch, lossSum)
+    targets += batch.targets
+    await model.device.synchronize()
+  }
+  const [sum = Number.NaN] = await lossSum.readFloats()
+  return sum / Math.max(1, targets)
+}

@@ -1,0 +1,108 @@
+// What the forward and the backward pass of attention share: the blocks they work in and how rows are addressed.
+//
+// The query heads of one kv head are stacked: row r of a sequence and kv head is token r / group, head r % group of the group.
+// Decoding one token then has `group` rows for each key it reads, not one.
+#pragma once
+
+#include "matmul_pack.h"
+#include "micro_kernel.h"
+#include "parallel.h"
+
+namespace alma::cpu::ALMA_ISA {
+
+constexpr int64_t kQueryRows = ceil_div(96, kMR) * kMR;
+constexpr int64_t kKeys = 64;
+constexpr int64_t kScoreStride = kKeys + 16;  // room for kKeys rounded up to kMR, and no power of two
+
+struct Sequence {
+  int64_t q_begin, q_length, k_begin, k_length;
+  int64_t rows;  // q_length · group
+
+  // Keys that row r may see: the first `limit(r)`.
+  __attribute__((always_inline)) int64_t limit(bool causal, int64_t group, int64_t row) const {
+    if (!causal) return k_length;
+    const int64_t seen = k_length - q_length + row / group + 1;
+    return seen < 0 ? 0 : min(seen, k_length);
+  }
+};
+
+static inline Sequence sequence_at(const AttentionShape& shape, int64_t i) {
+  const int32_t* cu = pointer<int32_t>(shape.cu_seqlens_q);
+  const int64_t k_begin = pointer<int32_t>(shape.k_begin)[i], k_end = pointer<int32_t>(shape.k_end)[i];
+  const int64_t q_length = cu[i + 1] - cu[i];
+  return {cu[i], q_length, k_begin, k_end - k_begin, q_length * (shape.heads / shape.kv_heads)};
+}
+
+static inline void check_shape(const char* op, const AttentionShape& shape) {
+  if (shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0) fail(op, "heads is not a multiple of kv_heads");
+  const int32_t* cu = pointer<int32_t>(shape.cu_seqlens_q);
+  const int32_t* begin = pointer<int32_t>(shape.k_begin);
+  const int32_t* end = pointer<int32_t>(shape.k_end);
+  for (int64_t i = 0; i < shape.batch; ++i) {
+    if (cu[i] < 0) fail_index(op, "cu_seqlens_q", cu[i], shape.total_q + 1);
+    if (cu[i + 1] < cu[i] || cu[i + 1] > shape.total_q) fail_index(op, "cu_seqlens_q", cu[i + 1], shape.total_q + 1);
+    if (begin[i] < 0) fail_index(op, "k_begin", begin[i], shape.total_k + 1);
+    if (end[i] < begin[i] || end[i] > shape.total_k) fail_index(op, "k_end", end[i], shape.total_k + 1);
+  }
+}
+
+// Multiply-adds of the larger half of the work, to decide whether other threads are worth waking.
+static inline int64_t attention_work(const AttentionShape& shape) {
+  int64_t work = 0;
+  for (int64_t i = 0; i < shape.batch; ++i) {
+    const Sequence sequence = sequence_at(shape, i);
+    work += sequence.q_length * sequence.k_length;
+  }
+  return work * shape.heads * shape.head_dim;
+}
+constexpr int64_t kSerialAttention = 1 << 17;
+
+// f32 copy of stacked query rows [first, first + rows) times `scale`, zero from `rows` to `padded` and from head_dim to stride.
+template <class T>
+static void copy_query_rows(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head, int64_t first,
+                            int64_t rows, int64_t padded, float scale, float* out, int64_t stride) {
+  const int64_t group = shape.heads / shape.kv_heads, d = shape.head_dim;
+  for (int64_t r = 0; r < padded; ++r) {
+    float* row = out + r * stride;
+    int64_t filled = 0;
+    if (r < rows) {
+      const int64_t token = sequence.q_begin + (first + r) / group, head = kv_head * group + (first + r) % group;
+      const T* in = source + (token * shape.heads + head) * d;
+      for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { store(row + i, load(in + i, lanes) * scale, lanes); });
+      filled = d;
+    }
+    for (int64_t i = filled; i < stride; ++i) row[i] = 0;
+  }
+}
+
+// f32 copy of `keys` rows of k or v of one head, zero from head_dim to stride.
+template <class T>
+static void copy_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first, int64_t keys, float* out,
+                          int64_t stride) {
+  const int64_t d = shape.head_dim;
+  for (int64_t j = 0; j < keys; ++j) {
+    const T* in = source + ((first + j) * shape.kv_heads + kv_head) * d;
+    float* row = out + j * stride;
+    for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { store(row + i, load(in + i, lanes), lanes); });
+    for (int64_t i = d; i < stride; ++i) row[i] = 0;
+  }
+}
+
+// Panels [keys / kNR][head_dim][kNR]: the transpose of `keys` rows of k or v of one head.
+template <class T>
+static void transpose_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first, int64_t keys,
+                               float* out) {
+  const int64_t d = shape.head_dim;
+  const Operand<T> rows{source + (first * shape.kv_heads + kv_head) * d, shape.kv_heads * d, keys, d, true};
+  for (int64_t j = 0; j < keys; j += kNR) pack_panel<kNR, SingleUnits>(rows, j, 0, d, out + j * d);
+}
+
+ALMA_INLINE float exp_scalar(float x) { return exp(splat(x))[0]; }
+
+// Lanes from n on set to `other`.
+ALMA_INLINE F first_lanes(F value, int64_t n, F other) {
+  if (n >= W) return value;
+  return lane_numbers() < static_cast<int32_t>(n) ? value : other;
+}
+
+}  // namespace alma::cpu::ALMA_ISA

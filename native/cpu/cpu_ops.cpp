@@ -1,0 +1,132 @@
+#include "cpu_ops.h"
+
+#include <cstring>
+
+#include "../runtime/error.h"
+#include "kernels.h"
+
+namespace alma::cpu {
+
+namespace portable { extern const Kernels kernels; }
+#if defined(ALMA_CPU_X86)
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+namespace avx512bf16 {  // its matmul; all else is avx512's
+void matmul(ThreadPool&, const MatmulArgs&);
+double probe_bf16_dot(int64_t);
+}  // namespace avx512bf16
+#endif
+#if defined(ALMA_CPU_EMULATED_ISA)
+namespace emulated_avx512 { extern const Kernels kernels; }
+namespace emulated_avx512bf16 {
+void matmul(ThreadPool&, const MatmulArgs&);
+double probe_bf16_dot(int64_t);
+}  // namespace emulated_avx512bf16
+#endif
+
+void fail(const char* op, const char* reason) { throw Error("ERR_ALMA_DEVICE", std::string(op) + ": " + reason); }
+
+void fail_index(const char* op, const char* what, int64_t value, int64_t limit) {
+  throw Error("ERR_ALMA_DEVICE", std::string(op) + ": " + what + " " + std::to_string(value) + " is outside [0, " +
+                                     std::to_string(limit) + ")");
+}
+
+namespace {
+
+struct Isa {
+  const char* name;
+  const Kernels* kernels;
+};
+
+#if defined(ALMA_CPU_X86)
+const Kernels& with_bf16_dot(const Kernels& base, void (*matmul)(ThreadPool&, const MatmulArgs&), double (*probe)(int64_t),
+                             Kernels& storage) {
+  storage = base;
+  storage.matmul = matmul;
+  storage.probe_bf16_dot = probe;
+  return storage;
+}
+#endif
+
+// Ascending: the last one that is not emulated is the best. __builtin_cpu_supports asks the processor and whether the operating
+// system saves the registers (XGETBV).
+std::vector<Isa> find_isas() {
+  std::vector<Isa> isas = {{"portable", &portable::kernels}};
+#if defined(ALMA_CPU_X86)
+  __builtin_cpu_init();
+  const bool avx2_runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512_runs = avx2_runs && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#if defined(ALMA_CPU_EMULATED_ISA)
+  if (avx2_runs) {
+    static Kernels emulated_bf16;
+    isas.push_back({"emulated-avx512", &emulated_avx512::kernels});
+    isas.push_back({"emulated-avx512bf16",
+                    &with_bf16_dot(emulated_avx512::kernels, emulated_avx512bf16::matmul, emulated_avx512bf16::probe_bf16_dot,
+                                   emulated_bf16)});
+  }
+#endif
+  if (avx2_runs) isas.push_back({"avx2", &avx2::kernels});
+  if (avx512_runs) isas.push_back({"avx512", &avx512::kernels});
+  if (avx512_runs && __builtin_cpu_supports("avx512bf16")) {
+    static Kernels bf16;
+    isas.push_back({"avx512bf16", &with_bf16_dot(avx512::kernels, avx512bf16::matmul, avx512bf16::probe_bf16_dot, bf16)});
+  }
+#endif
+  return isas;
+}
+
+const std::vector<Isa>& isas() {
+  static const std::vector<Isa> found = find_isas();
+  return found;
+}
+
+}  // namespace
+
+std::vector<std::string> supported_isas() {
+  std::vector<std::string> names;
+  for (const Isa& isa : isas()) names.emplace_back(isa.name);
+  return names;
+}
+
+std::unique_ptr<CpuOps> make_cpu_ops(int threads, const char* isa) {
+  if (threads < 0) throw Error("ERR_ALMA_DEVICE", "cpu: threads is negative");
+  const int count = threads == 0 ? usable_processors() : threads;
+  if (isa == nullptr || std::strcmp(isa, "auto") == 0)
+    return std::make_unique<CpuOps>(count, *isas().back().kernels, isas().back().name);
+  std::string names;
+  for (const Isa& candidate : isas()) {
+    if (std::strcmp(isa, candidate.name) == 0) return std::make_unique<CpuOps>(count, *candidate.kernels, candidate.name);
+    names += names.empty() ? candidate.name : std::string(", ") + candidate.name;
+  }
+  throw Error("ERR_ALMA_DEVICE", std::string("cpu: instruction set \"") + isa + "\" is not available here; there are: " + names);
+}
+
+CpuOps::CpuOps(int threads, const Kernels& kernels, const char* isa) : pool_(threads), kernels_(kernels), isa_(isa) {}
+
+void CpuOps::fill(const FillArgs& args) { cpu::fill(pool_, args); }
+void CpuOps::cast(const CastArgs& args) { kernels_.cast(pool_, args); }
+void CpuOps::add(const AddArgs& args) { kernels_.add(pool_, args); }
+void CpuOps::increment(const IncrementArgs& args) { cpu::increment(pool_, args); }
+void CpuOps::matmul(const MatmulArgs& args) { kernels_.matmul(pool_, args); }
+void CpuOps::rms_norm(const RmsNormArgs& args) { kernels_.rms_norm(pool_, args); }
+void CpuOps::rms_norm_backward(const RmsNormBackwardArgs& args) { kernels_.rms_norm_backward(pool_, args); }
+void CpuOps::rope(const RopeArgs& args) { kernels_.rope(pool_, args); }
+void CpuOps::attention(const AttentionArgs& args) { kernels_.attention(pool_, args); }
+void CpuOps::attention_backward(const AttentionBackwardArgs& args) { kernels_.attention_backward(pool_, args); }
+void CpuOps::swi_glu(const SwiGluArgs& args) { kernels_.swi_glu(pool_, args); }
+void CpuOps::swi_glu_backward(const SwiGluBackwardArgs& args) { kernels_.swi_glu_backward(pool_, args); }
+void CpuOps::gather_rows(const GatherRowsArgs& args) { kernels_.gather_rows(pool_, args); }
+void CpuOps::scatter_rows(const ScatterRowsArgs& args) { kernels_.scatter_rows(pool_, args); }
+void CpuOps::embedding_backward(const EmbeddingBackwardArgs& args) { kernels_.embedding_backward(pool_, args); }
+void CpuOps::cross_entropy(const CrossEntropyArgs& args) { kernels_.cross_entropy(pool_, args); }
+void CpuOps::reduce_sum(const ReduceSumArgs& args) { kernels_.reduce_sum(pool_, args); }
+void CpuOps::clip_coefficient(const ClipCoefficientArgs& args) { cpu::clip_coefficient(args); }
+void CpuOps::adamw(const AdamWArgs& args) { kernels_.adamw(pool_, args); }
+void CpuOps::argmax(const ArgmaxArgs& args) { kernels_.argmax(pool_, args); }
+void CpuOps::sample(const SampleArgs& args) { cpu::sample(pool_, kernels_, args); }
+void CpuOps::process_logits(const ProcessLogitsArgs& args) { cpu::process_logits(pool_, args); }
+void CpuOps::append_tokens(const AppendTokensArgs& args) { cpu::append_tokens(args); }
+void CpuOps::count_non_finite(const CountNonFiniteArgs& args) { kernels_.count_non_finite(pool_, args); }
+
+}  // namespace alma::cpu
