@@ -19,7 +19,7 @@ export interface Generation {
 
 /** One prompt on its way through the decoder. */
 export class Sequence {
-  /** Place among the prompts of the call: of its result, and of its random numbers. */
+  /** Number of the prompt in its call: its random numbers depend on it. */
   readonly index: number
   readonly prompt: readonly number[]
   /** Pads in front that the history counts; see `padTokenId`. */
@@ -63,14 +63,14 @@ export class Sequence {
 }
 
 /**
- * @param firstIndex index of the first prompt in the whole call.
+ * @param indices number of each prompt within a larger call.
  * @throws AlmaError ERR_ALMA_CONTEXT for a prompt that leaves no room for a token, ERR_ALMA_OPTION for one without tokens.
  */
 export function sequencesOf(
   prompts: readonly (readonly number[])[],
   config: LlamaConfig,
   decoding: ResolvedDecoding,
-  firstIndex: number,
+  indices?: readonly number[],
 ): Sequence[] {
   const context = config.maxPositionEmbeddings
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0)
@@ -87,6 +87,6 @@ export function sequencesOf(
       )
     }
     const pads = decoding.padTokenId === undefined ? 0 : longest - prompt.length
-    return new Sequence(firstIndex + i, prompt, pads, Math.min(room, decoding.maxNewTokens), decoding.eosTokenIds)
+    return new Sequence(indices?.[i] ?? i, prompt, pads, Math.min(room, decoding.maxNewTokens), decoding.eosTokenIds)
   })
 }

@@ -69,7 +69,8 @@ export class Device {
   /** The devices of this machine, best first. */
   static list(): readonly DeviceListing[] {
     const { cpuInstructionSets, processors } = loadAddon().buildInformation()
-    return [{ name: 'cpu', description: `CPU, ${cpuInstructionSets[0] ?? 'portable'}, ${processors} threads` }]
+    const best = cpuInstructionSets.filter((name) => !name.startsWith('emulated-')).at(-1)
+    return [{ name: 'cpu', description: `CPU, ${best}, ${processors} ${processors === 1 ? 'thread' : 'threads'}` }]
   }
 
   /** How the native addon was built. */
@@ -115,7 +116,7 @@ export class Device {
     return new Graph(this, this.addon.graphEnd(this.id))
   }
 
-  /** A measured ceiling of the machine, for benchmarks: `'fma'` in FLOP/s, `'read'` or `'copy'` in bytes/s. */
+  /** A measured ceiling of the machine, for benchmarks: `'fma'` and `'bf16dot'` in FLOP/s, `'read'` and `'copy'` in bytes/s. */
   probe(what: string, { bytes = 256 * 2 ** 20, seconds = 0.5 } = {}): Promise<number> {
     return this.addon.deviceProbe(this.id, what, bytes, seconds)
   }

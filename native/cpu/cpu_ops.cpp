@@ -105,6 +105,7 @@ std::unique_ptr<CpuOps> make_cpu_ops(int threads, const char* isa) {
 CpuOps::CpuOps(int threads, const Kernels& kernels, const char* isa) : pool_(threads), kernels_(kernels), isa_(isa) {}
 
 void CpuOps::fill(const FillArgs& args) { cpu::fill(pool_, args); }
+void CpuOps::fill_normal(const FillNormalArgs& args) { cpu::fill_normal(pool_, args); }
 void CpuOps::cast(const CastArgs& args) { kernels_.cast(pool_, args); }
 void CpuOps::add(const AddArgs& args) { kernels_.add(pool_, args); }
 void CpuOps::increment(const IncrementArgs& args) { cpu::increment(pool_, args); }

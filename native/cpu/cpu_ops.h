@@ -23,6 +23,7 @@ class CpuOps final : public Ops {
   const Kernels& kernels() const { return kernels_; }
 
   void fill(const FillArgs&) override;
+  void fill_normal(const FillNormalArgs&) override;
   void cast(const CastArgs&) override;
   void add(const AddArgs&) override;
   void increment(const IncrementArgs&) override;

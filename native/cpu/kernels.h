@@ -46,6 +46,7 @@ struct Kernels {
 
 // Ops without arithmetic worth vectorising; compiled once.
 void fill(ThreadPool&, const FillArgs&);
+void fill_normal(ThreadPool&, const FillNormalArgs&);
 void increment(ThreadPool&, const IncrementArgs&);
 void clip_coefficient(const ClipCoefficientArgs&);
 void sample(ThreadPool&, const Kernels&, const SampleArgs&);

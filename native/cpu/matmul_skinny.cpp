@@ -8,19 +8,33 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-template <class TC>
-ALMA_INLINE void put(TC* out, float value, bool add) {
-  from_float(out, add ? value + to_float(*out) : value);
+struct Output {
+  TensorRef c;
+  int64_t n;
+  bool add;
+};
+
+// c[i, column] of f32 or bf16.
+ALMA_INLINE void put(const Output& out, int64_t i, int64_t column, float value) {
+  if (out.c.dtype == DType::f32) {
+    float* at = pointer<float>(out.c, i * out.n + column);
+    *at = out.add ? *at + value : value;
+  } else {
+    bf16* at = pointer<bf16>(out.c, i * out.n + column);
+    from_float(at, out.add ? to_float(*at) + value : value);
+  }
 }
 
-// Rows kRows of b at a time, all kM rows of a: kRows · kM accumulators. c is [kM, n], `out` points at its first column here.
-template <int kM, int kRows, class TB, class TC>
-ALMA_INLINE void dot_rows(const float* a, int64_t k, const TB* b, TC* out, int64_t n, bool add) {
+// kRows rows of b (fewer at the end) with all kM rows of a: kRows · kM accumulators.
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_rows(const float* a, int64_t k, const TB* b, int64_t rows, const Output& out, int64_t column) {
+  const TB* row[kRows];
+  for (int r = 0; r < kRows; ++r) row[r] = b + min<int64_t>(r, rows - 1) * k;
   F acc[kM][kRows] = {};
   for_lanes(k, [&](int64_t p, int lanes) ALMA_LAMBDA {
     F weights[kRows];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) weights[r] = load(b + r * k + p, lanes);
+    for (int r = 0; r < kRows; ++r) weights[r] = load(row[r] + p, lanes);
 #pragma GCC unroll 8
     for (int i = 0; i < kM; ++i) {
       const F x = load(a + i * k + p, lanes);
@@ -28,35 +42,36 @@ ALMA_INLINE void dot_rows(const float* a, int64_t k, const TB* b, TC* out, int64
       for (int r = 0; r < kRows; ++r) acc[i][r] = x * weights[r] + acc[i][r];
     }
   });
+  float sums[kM * kRows];
 #pragma GCC unroll 8
   for (int i = 0; i < kM; ++i)
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) put(out + i * n + r, sum(acc[i][r]), add);
+    for (int r = 0; r < kRows; ++r) sums[i * kRows + r] = sum(acc[i][r]);
+  for (int i = 0; i < kM; ++i)
+    for (int r = 0; r < min<int64_t>(kRows, rows); ++r) put(out, i, column + r, sums[i * kRows + r]);
 }
 
-template <int kM, class TB, class TC>
-void multiply(ThreadPool& pool, const float* a, const TB* b, TC* c, int64_t n, int64_t k, bool add) {
+template <int kM, class TB>
+void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
   constexpr int kRows = kM <= 3 ? 4 : kM <= 6 ? 2 : 1;
   // Ranges of about 128 KiB of weights: long enough to stream, short enough to balance.
   const int64_t grain = round_up(max<int64_t>(1, 131072 / static_cast<int64_t>(sizeof(TB)) / k), kRows);
-  parallel_ranges(pool, n, grain, [&](int64_t begin, int64_t end, int) {
-    int64_t row = begin;
-    for (; row + kRows <= end; row += kRows) dot_rows<kM, kRows>(a, k, b + row * k, c + row, n, add);
-    for (; row < end; ++row) dot_rows<kM, 1>(a, k, b + row * k, c + row, n, add);
+  parallel_ranges(pool, out.n, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; row += kRows) dot_rows<kM, kRows>(a, k, b + row * k, end - row, out, row);
   });
 }
 
-template <class TB, class TC>
-void multiply_rows(ThreadPool& pool, const float* a, const TB* b, TC* c, int64_t m, int64_t n, int64_t k, bool add) {
+template <class TB>
+void multiply_rows(ThreadPool& pool, const float* a, const TB* b, int64_t m, int64_t k, const Output& out) {
   switch (m) {
-    case 1: return multiply<1>(pool, a, b, c, n, k, add);
-    case 2: return multiply<2>(pool, a, b, c, n, k, add);
-    case 3: return multiply<3>(pool, a, b, c, n, k, add);
-    case 4: return multiply<4>(pool, a, b, c, n, k, add);
-    case 5: return multiply<5>(pool, a, b, c, n, k, add);
-    case 6: return multiply<6>(pool, a, b, c, n, k, add);
-    case 7: return multiply<7>(pool, a, b, c, n, k, add);
-    default: return multiply<8>(pool, a, b, c, n, k, add);
+    case 1: return multiply<1>(pool, a, b, k, out);
+    case 2: return multiply<2>(pool, a, b, k, out);
+    case 3: return multiply<3>(pool, a, b, k, out);
+    case 4: return multiply<4>(pool, a, b, k, out);
+    case 5: return multiply<5>(pool, a, b, k, out);
+    case 6: return multiply<6>(pool, a, b, k, out);
+    case 7: return multiply<7>(pool, a, b, k, out);
+    default: return multiply<8>(pool, a, b, k, out);
   }
 }
 
@@ -73,11 +88,8 @@ void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
     fail("matmul", "needs a float tensor (f32 or bf16)");
   }
   with_float("matmul", args.b.dtype, [&](auto tag_b) {
-    with_float("matmul", args.c.dtype, [&](auto tag_c) {
-      using TB = typename decltype(tag_b)::type;
-      using TC = typename decltype(tag_c)::type;
-      multiply_rows(pool, a, pointer<TB>(args.b), pointer<TC>(args.c), args.m, args.n, args.k, args.accumulate);
-    });
+    using TB = typename decltype(tag_b)::type;
+    multiply_rows(pool, a, pointer<TB>(args.b), args.m, args.k, Output{args.c, args.n, args.accumulate});
   });
 }
 

@@ -42,8 +42,8 @@ template <class T>
 ALMA_INLINE T min(T a, T b) { return b < a ? b : a; }
 template <class T>
 ALMA_INLINE T max(T a, T b) { return a < b ? b : a; }
-ALMA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-ALMA_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+__attribute__((always_inline)) static constexpr inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+__attribute__((always_inline)) static constexpr inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 ALMA_INLINE F splat(float value) { return value - F{}; }  // x − 0 is x, and compilers know it; 0 + x is not, for −0
 ALMA_INLINE U bits_of(F value) { return reinterpret_cast<U>(value); }
@@ -78,20 +78,27 @@ ALMA_INLINE F load(const f16* p) { return widen_f16(*reinterpret_cast<const Loos
 ALMA_INLINE void store(float* p, F value) { *reinterpret_cast<LooseF*>(p) = value; }
 ALMA_INLINE void store(bf16* p, F value) { *reinterpret_cast<LooseU16*>(p) = narrow(value); }
 
-// The first n lanes (n ≤ W); the others load as zero. With a constant n = W this is a plain load.
+// Tails, out of line: their loops would otherwise be unrolled wherever a kernel ends (half of the compile time).
 template <class T>
-ALMA_INLINE F load(const T* p, int n) {
-  if (n >= W) return load(p);
+__attribute__((noinline)) static F load_tail(const T* p, int n) {
   T lanes[W] = {};
   for (int i = 0; i < n; ++i) lanes[i] = p[i];
   return load(lanes);
 }
 template <class T>
-ALMA_INLINE void store(T* p, F value, int n) {
-  if (n >= W) return store(p, value);
+__attribute__((noinline)) static void store_tail(T* p, F value, int n) {
   T lanes[W];
   store(lanes, value);
   for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// The first n lanes (n ≤ W); the others load as zero. With a constant n = W this is a plain load.
+template <class T>
+ALMA_INLINE F load(const T* p, int n) { return n >= W ? load(p) : load_tail(p, n); }
+template <class T>
+ALMA_INLINE void store(T* p, F value, int n) {
+  if (n >= W) return store(p, value);
+  store_tail(p, value, n);
 }
 
 // What a store to T followed by a load gives.

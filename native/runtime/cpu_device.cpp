@@ -1,8 +1,11 @@
 // The CPU device: native/cpu's ops behind a queue that a thread of its own serves.
+#include <algorithm>
+
 #include "../cpu/cpu_ops.h"
 #include "../cpu/probe.h"
 #include "device.h"
 #include "engine.h"
+#include "error.h"
 
 namespace alma {
 
@@ -40,8 +43,8 @@ class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, const std::string& isa) : Device(make_host_memory()) {
     auto ops = cpu::make_cpu_ops(threads, isa.c_str());
-    threads_ = cpu::threads_of(*ops);
-    description_ = std::string("CPU, ") + cpu::isa_of(*ops) + ", " + std::to_string(threads_) + " threads";
+    threads_ = ops->threads();
+    description_ = std::string("CPU, ") + ops->isa() + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
     engine_ = std::make_unique<Engine>(std::move(ops));
   }
 
@@ -64,7 +67,13 @@ class CpuDevice final : public Device {
   }
   void finish_close() override { engine_->finish_stop(); }
   double probe(Ops& ops, const std::string& what, double size, double seconds) override {
-    return cpu::probe(ops, what, size, seconds);
+    auto& cpu_ops = static_cast<cpu::CpuOps&>(ops);  // the engine runs the ops that this device gave it
+    const auto bytes = static_cast<size_t>(std::clamp(size, 4096.0, 4e9));
+    if (what == "fma") return cpu::fma_peak_flops(cpu_ops, seconds);
+    if (what == "bf16dot") return cpu::bf16_dot_peak_flops(cpu_ops, seconds);
+    if (what == "read") return cpu::read_bandwidth(cpu_ops, bytes, seconds);
+    if (what == "copy") return cpu::copy_bandwidth(cpu_ops, bytes, seconds);
+    throw Error("ERR_ALMA_OPTION", "no probe named '" + what + "', expected fma, bf16dot, read or copy");
   }
 
  protected:

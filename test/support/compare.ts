@@ -1,5 +1,6 @@
 /** Distances between what was computed and what was expected, and assertions that say how far off it is. */
 import { expect } from 'vitest'
+import { AlmaError } from '../../lib/errors.js'
 
 export type NumberArray = ArrayLike<number>
 
@@ -44,13 +45,15 @@ export function expectClose(name: string, got: NumberArray, expected: NumberArra
   }
 }
 
-/** The error that `body` throws or is rejected with. */
-export async function errorOf(body: () => unknown): Promise<{ code: string; message: string }> {
+/** `body` throws or is rejected with an AlmaError of this code, whose message matches. */
+export async function expectError(body: () => unknown, code: string, message: RegExp): Promise<void> {
+  let caught: unknown
   try {
     await body()
   } catch (error) {
-    const { code, message } = error as { code: string; message: string }
-    return { code, message }
+    caught = error
   }
-  throw new Error('expected an error, but there was none')
+  expect(caught, 'an error was expected').toBeInstanceOf(AlmaError)
+  const found = caught as AlmaError
+  expect({ code: found.code, message: found.message }).toEqual({ code, message: expect.stringMatching(message) })
 }

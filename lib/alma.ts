@@ -1,0 +1,352 @@
+import { Lifetime } from './alma/cancellation.js'
+import {
+  type CreateOptions,
+  type DeviceChoice,
+  type LoadOptions,
+  requireCreateOptions,
+  requireLoadOptions,
+  requireSaveOptions,
+  requireText,
+  requireTranslateOptions,
+  type SaveOptions,
+  type Score,
+  type ScoreOptions,
+  type ScorePair,
+  type TranslateOptions,
+  type Translation,
+} from './alma/options.js'
+import { saveModel } from './alma/save.js'
+import { requireScoreOptions, scorePairs } from './alma/score.js'
+import { streamTranslation, type Translator, translateTexts } from './alma/translate.js'
+import { translateSource } from './alma/translate-many.js'
+import {
+  type GenerateOptions,
+  type Generation,
+  generateTokens,
+  optionError,
+  requireGenerateOptions,
+  resolveDecoding,
+} from './decode/index.js'
+import { AlmaError } from './errors.js'
+import { type EvaluateOptions, type Evaluation, type EvaluationCorpus, evaluateCorpus } from './evaluate.js'
+import { isArrayOf, isString } from './files/json.js'
+import {
+  createLlama,
+  type LlamaConfig,
+  type LlamaConfigInput,
+  type LlamaForCausalLM,
+  loadLlama,
+  normalizeConfig,
+} from './model/index.js'
+import { Device } from './runtime/index.js'
+import { loadTokenizer, type Tokenizer } from './text/index.js'
+import type { FinetuneOptions, FinetuneReport, Stage } from './train/index.js'
+
+/** What an Alma is made of. */
+interface Parts {
+  readonly model: LlamaForCausalLM
+  readonly tokenizer: Tokenizer | undefined
+  /** Begins messages: the folder, or what stands for it. */
+  readonly origin: string
+  readonly ownsDevice: boolean
+}
+
+/**
+ * A LLaMA model as a translator: translates, scores, and is fine-tuned, in this process.
+ *
+ * Calls may overlap; each has its own memory on the device. `dispose()` gives all of it back at once, calls in progress are then
+ * rejected with ERR_ALMA_DISPOSED.
+ *
+ * ```ts
+ * await using alma = await Alma.load('ALMA-7B')
+ * const { text } = await alma.translate('Guten Morgen!', { from: 'de', to: 'en' })
+ * ```
+ */
+export class Alma {
+  readonly config: LlamaConfig
+  readonly device: Device
+  readonly #model: LlamaForCausalLM
+  readonly #tokenizer: Tokenizer | undefined
+  readonly #origin: string
+  readonly #ownsDevice: boolean
+  readonly #lifetime: Lifetime
+  #disposal: Promise<void> | undefined
+
+  private constructor({ model, tokenizer, origin, ownsDevice }: Parts) {
+    this.config = model.config
+    this.device = model.device
+    this.#model = model
+    this.#tokenizer = tokenizer
+    this.#origin = origin
+    this.#ownsDevice = ownsDevice
+    this.#lifetime = new Lifetime(`the model of ${origin}`)
+  }
+
+  /**
+   * Loads a folder in the Hugging Face layout: config.json, safetensors weights and, for everything with text, tokenizer.model or
+   * tokenizer.json.
+   *
+   * @throws AlmaError ERR_ALMA_CONFIG, ERR_ALMA_CHECKPOINT, ERR_ALMA_TOKENIZER, ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY,
+   *   ERR_ALMA_DEVICE, ERR_ALMA_OPTION; the signal's reason.
+   */
+  static async load(directory: string, options: LoadOptions = {}): Promise<Alma> {
+    if (typeof directory !== 'string') throw optionError('directory', 'the folder of a model', directory)
+    requireLoadOptions(options)
+    const {
+      dtype,
+      onProgress,
+      signal,
+      onWarning = (message: string) => process.emitWarning(message, 'AlmaWarning'),
+    } = options
+    signal?.throwIfAborted()
+    return withDevice(options, async (device, ownsDevice) => {
+      const model = await loadLlama(device, directory, {
+        onWarning,
+        ...(dtype !== undefined && { dtype }),
+        ...(onProgress !== undefined && { onProgress }),
+        ...(signal !== undefined && { signal }),
+      })
+      try {
+        const tokenizer = await loadTokenizer(directory, { vocabSize: model.config.vocabSize })
+        return new Alma({ model, tokenizer, origin: directory, ownsDevice })
+      } catch (error) {
+        model.dispose()
+        throw error
+      }
+    })
+  }
+
+  /**
+   * A model with random weights, to be trained from scratch. The weights depend on the seed alone.
+   *
+   * @throws AlmaError ERR_ALMA_CONFIG, ERR_ALMA_TOKENIZER (none in the folder, or more ids than the model has rows),
+   *   ERR_ALMA_OUT_OF_MEMORY, ERR_ALMA_DEVICE, ERR_ALMA_OPTION.
+   */
+  static async create(config: LlamaConfigInput, options: CreateOptions = {}): Promise<Alma> {
+    requireCreateOptions(options)
+    const { dtype, seed } = options
+    const complete = normalizeConfig(config)
+    const tokenizer = await tokenizerFor(options.tokenizer, complete)
+    return withDevice(options, async (device, ownsDevice) => {
+      const model = createLlama(device, complete, {
+        ...(dtype !== undefined && { dtype }),
+        ...(seed !== undefined && { seed }),
+      })
+      return new Alma({ model, tokenizer, origin: 'Alma.create', ownsDevice })
+    })
+  }
+
+  /** @throws AlmaError ERR_ALMA_TOKENIZER when the model has none, ERR_ALMA_DISPOSED. */
+  get tokenizer(): Tokenizer {
+    this.#lifetime.check()
+    if (this.#tokenizer !== undefined) return this.#tokenizer
+    throw new AlmaError(
+      'ERR_ALMA_TOKENIZER',
+      `${this.#origin}: has no tokenizer (tokenizer.model or tokenizer.json), which text needs; token ids work without`,
+    )
+  }
+
+  /** @throws AlmaError ERR_ALMA_DISPOSED. */
+  get model(): LlamaForCausalLM {
+    this.#lifetime.check()
+    return this.#model
+  }
+
+  get disposed(): boolean {
+    return this.#lifetime.ended
+  }
+
+  /**
+   * Translates a text, or many in batches; results are in the order of the texts. A translation is one line, as with ALMA.
+   *
+   * @throws AlmaError ERR_ALMA_OPTION, ERR_ALMA_LANGUAGE, ERR_ALMA_CONTEXT (a text that leaves no room for its translation),
+   *   ERR_ALMA_TOKENIZER, ERR_ALMA_OUT_OF_MEMORY, ERR_ALMA_DISPOSED; the signal's reason.
+   */
+  translate(text: string, options: TranslateOptions): Promise<Translation>
+  translate(texts: readonly string[], options: TranslateOptions): Promise<Translation[]>
+  async translate(texts: string | readonly string[], options: TranslateOptions): Promise<Translation | Translation[]> {
+    requireTranslateOptions('translate', options)
+    const single = typeof texts === 'string'
+    if (!single && !isArrayOf(texts, isString)) throw optionError('texts', 'a string or an array of strings', texts)
+    using call = this.#lifetime.call(options.signal)
+    const list = single ? [texts] : texts
+    const translations = await translateTexts(this.#translator(), list, { ...options, signal: call.signal })
+    const [first] = translations
+    return single && first !== undefined ? first : translations
+  }
+
+  /**
+   * Translates a text and gives the translation piece by piece as it is decoded. A piece never breaks a character; joined, they are
+   * the `text` that {@link translate} gives. Leaving the loop ends the work.
+   */
+  translateStream(text: string, options: TranslateOptions): AsyncIterableIterator<string> {
+    requireTranslateOptions('translateStream', options)
+    requireText('text', text)
+    const lifetime = this.#lifetime
+    const translator = this.#translator()
+    return (async function* () {
+      using call = lifetime.call(options.signal)
+      yield* streamTranslation(translator, text, { ...options, signal: call.signal })
+    })()
+  }
+
+  /**
+   * Translates what an iterable delivers, of any length: texts are read as they are needed, batched inside and returned in order.
+   * Leaving the loop ends the work and closes the source.
+   */
+  translateMany(
+    texts: Iterable<string> | AsyncIterable<string>,
+    options: TranslateOptions,
+  ): AsyncIterableIterator<Translation> {
+    requireTranslateOptions('translateMany', options)
+    if (typeof texts === 'string' || !isIterable(texts)) throw optionError('texts', 'an iterable of strings', texts)
+    const lifetime = this.#lifetime
+    const translator = this.#translator()
+    return (async function* () {
+      using call = lifetime.call(options.signal)
+      yield* translateSource(translator, texts, { ...options, signal: call.signal })
+    })()
+  }
+
+  /**
+   * Continues prompts, given as texts (BOS is put in front; nothing in them becomes a control token) or as token ids.
+   *
+   * @throws AlmaError ERR_ALMA_OPTION, ERR_ALMA_CONTEXT, ERR_ALMA_OUT_OF_MEMORY, ERR_ALMA_DISPOSED; ERR_ALMA_TOKENIZER for texts
+   *   when the model has no tokenizer; the signal's reason.
+   */
+  async generate(
+    prompts: readonly string[] | readonly (readonly number[])[],
+    options: GenerateOptions = {},
+  ): Promise<Generation[]> {
+    requireGenerateOptions('generate', options)
+    using call = this.#lifetime.call(options.signal)
+    const decoding = resolveDecoding({ ...options, signal: call.signal }, this.config)
+    const generations = await generateTokens(this.#model, this.#idsOf(prompts), decoding)
+    const tokenizer = this.#tokenizer
+    if (tokenizer === undefined) return generations
+    return generations.map((generation) => ({ ...generation, text: tokenizer.decode(generation.tokenIds) }))
+  }
+
+  /**
+   * Log-probabilities of given translations: of each token of the target and of EOS, given prompt and source.
+   *
+   * @throws AlmaError ERR_ALMA_OPTION, ERR_ALMA_LANGUAGE, ERR_ALMA_CONTEXT, ERR_ALMA_TOKENIZER, ERR_ALMA_DISPOSED; the signal's
+   *   reason.
+   */
+  async score(pairs: readonly ScorePair[], options: ScoreOptions = {}): Promise<Score[]> {
+    requireScoreOptions(options)
+    if (!Array.isArray(pairs)) throw optionError('pairs', 'an array of { source, target, from, to }', pairs)
+    using call = this.#lifetime.call(options.signal)
+    return await scorePairs(this.#translator(), pairs, { ...options, signal: call.signal })
+  }
+
+  /**
+   * Fine-tunes the weights in stages, one after the other; with `output`, checkpoints and the trained model go there.
+   *
+   * @throws AlmaError ERR_ALMA_OPTION, ERR_ALMA_CORPUS, ERR_ALMA_CHECKPOINT, ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY,
+   *   ERR_ALMA_DISPOSED; the signal's reason.
+   */
+  async finetune(stages: Stage | readonly Stage[], options: FinetuneOptions = {}): Promise<FinetuneReport> {
+    // Loaded when it is used: a program that only translates has no use for the trainer.
+    const { finetune } = await import('./train/index.js')
+    using call = this.#lifetime.call(options.signal)
+    return await finetune(this, stages, { ...options, signal: call.signal })
+  }
+
+  /**
+   * Translates a test set and compares with its references: BLEU, chrF, and the loss of the references.
+   *
+   * @throws AlmaError ERR_ALMA_CORPUS, ERR_ALMA_IO, and what {@link translate} throws.
+   */
+  async evaluate(corpus: EvaluationCorpus, options: EvaluateOptions = {}): Promise<Evaluation> {
+    using call = this.#lifetime.call(options.signal)
+    return await evaluateCorpus(this.#translator(), corpus, { ...options, signal: call.signal })
+  }
+
+  /**
+   * Writes weights, config.json and tokenizer in the Hugging Face layout. A model that was in the folder stays whole until the new
+   * one is.
+   *
+   * @throws AlmaError ERR_ALMA_IO, ERR_ALMA_OPTION, ERR_ALMA_DISPOSED; the signal's reason.
+   */
+  async save(directory: string, options: SaveOptions = {}): Promise<void> {
+    if (typeof directory !== 'string') throw optionError('directory', 'a folder', directory)
+    requireSaveOptions(options)
+    using call = this.#lifetime.call(options.signal)
+    await saveModel(this.#model, this.#tokenizer, directory, { ...options, signal: call.signal })
+  }
+
+  /**
+   * Frees the memory on the device, and closes the device if {@link load} or {@link create} opened it. Calls in progress are
+   * rejected with ERR_ALMA_DISPOSED. Twice is harmless.
+   */
+  dispose(): Promise<void> {
+    this.#disposal ??= this.#dispose()
+    return this.#disposal
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+
+  async #dispose(): Promise<void> {
+    this.#lifetime.end()
+    this.#model.dispose()
+    if (this.#ownsDevice) await this.device.dispose()
+    // What a call in progress holds is freed behind its step; a failure in there belongs to that call.
+    else if (!this.device.disposed) await this.device.synchronize().catch(() => {})
+  }
+
+  #translator(): Translator {
+    return { model: this.model, tokenizer: this.tokenizer }
+  }
+
+  #idsOf(prompts: readonly string[] | readonly (readonly number[])[]): readonly (readonly number[])[] {
+    if (!Array.isArray(prompts)) throw optionError('prompts', 'an array of texts, or of arrays of token ids', prompts)
+    if (prompts.length === 0) return []
+    if (isArrayOf(prompts, isString)) return prompts.map((text) => this.tokenizer.encode(text, { addBos: true }))
+    if (isArrayOf(prompts, isIdList)) return prompts
+    throw optionError('prompts', 'an array of texts, or of arrays of token ids', prompts)
+  }
+}
+
+function isIdList(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((id) => typeof id === 'number')
+}
+
+function isIterable(value: object): boolean {
+  return typeof value === 'object' && value !== null && (Symbol.asyncIterator in value || Symbol.iterator in value)
+}
+
+/** Runs `make` with the device that was asked for; a device that was opened here is closed again when it fails. */
+async function withDevice(
+  { device: choice = 'auto', threads }: DeviceChoice,
+  make: (device: Device, ownsDevice: boolean) => Promise<Alma>,
+): Promise<Alma> {
+  if (choice instanceof Device) return make(choice, false)
+  if (typeof choice !== 'string') throw optionError('device', "'auto', 'cpu', 'cuda', 'cuda:N' or a Device", choice)
+  const device = Device.open(choice, threads === undefined ? {} : { threads })
+  try {
+    return await make(device, true)
+  } catch (error) {
+    await device.dispose()
+    throw error
+  }
+}
+
+async function tokenizerFor(
+  given: Tokenizer | string | undefined,
+  config: LlamaConfig,
+): Promise<Tokenizer | undefined> {
+  const { vocabSize } = config
+  if (typeof given !== 'string') {
+    if (given === undefined || given.vocabSize <= vocabSize) return given
+    throw new AlmaError(
+      'ERR_ALMA_TOKENIZER',
+      `${given.file}: has ${given.vocabSize} tokens, more than the vocabSize ${vocabSize} of the config`,
+    )
+  }
+  const tokenizer = await loadTokenizer(given, { vocabSize })
+  if (tokenizer !== undefined) return tokenizer
+  throw new AlmaError('ERR_ALMA_TOKENIZER', `${given}: has neither tokenizer.model nor tokenizer.json`)
+}

@@ -1,0 +1,77 @@
+import { type Generation, generateTokens, resolveDecoding, streamTokens } from '../decode/index.js'
+import type { LlamaForCausalLM } from '../model/index.js'
+import { cleanTranslation, encodeTranslation, type Tokenizer } from '../text/index.js'
+import { decodingOptions, promptOptions, type TranslateOptions, type Translation } from './options.js'
+import { TranslationLine } from './translation-line.js'
+
+/** What translating needs of an Alma. */
+export interface Translator {
+  readonly model: LlamaForCausalLM
+  readonly tokenizer: Tokenizer
+}
+
+export function isBlank(text: string): boolean {
+  return text.trim() === ''
+}
+
+export function promptIds({ tokenizer }: Translator, source: string, options: TranslateOptions): number[] {
+  return encodeTranslation(tokenizer, { ...promptOptions(options), source })
+}
+
+/**
+ * Translates texts in batches. Blank ones give '' without running the model.
+ *
+ * @param firstIndex index of the first text in a larger call: sampling depends on it.
+ */
+export async function translateTexts(
+  translator: Translator,
+  texts: readonly string[],
+  options: TranslateOptions,
+  firstIndex = 0,
+): Promise<Translation[]> {
+  const decoding = resolveDecoding(decodingOptions(options), translator.model.config)
+  const generations = new Map<number, Generation>()
+  // Blank texts take part in the numbering, so that the others do not depend on them.
+  const indices = [...texts.keys()].filter((index) => !isBlank(texts[index] ?? ''))
+  const prompts = indices.map((index) => promptIds(translator, texts[index] ?? '', options))
+  const { onProgress } = options
+  const results = await generateTokens(translator.model, prompts, decoding, {
+    indices: indices.map((index) => firstIndex + index),
+    onProgress,
+  })
+  for (const [i, index] of indices.entries()) {
+    const result = results[i]
+    if (result !== undefined) generations.set(index, result)
+  }
+  return texts.map((source, index) => translationOf(translator.tokenizer, source, generations.get(index), options))
+}
+
+function translationOf(
+  tokenizer: Tokenizer,
+  source: string,
+  generation: Generation | undefined,
+  { to }: TranslateOptions,
+): Translation {
+  if (generation === undefined) return { text: '', source, score: 0, tokenIds: [], finishReason: 'eos' }
+  const { tokenIds, score, finishReason } = generation
+  return { text: cleanTranslation(tokenizer.decode(tokenIds), { to }), source, score, tokenIds, finishReason }
+}
+
+/** Pieces of the translation of one text; joined, they are the text that {@link translateTexts} gives. */
+export async function* streamTranslation(
+  translator: Translator,
+  source: string,
+  options: TranslateOptions,
+): AsyncGenerator<string, void, undefined> {
+  if (isBlank(source)) return
+  const decoding = resolveDecoding(decodingOptions(options), translator.model.config)
+  const line = new TranslationLine(options.to)
+  const decoder = translator.tokenizer.streamDecoder()
+  for await (const id of streamTokens(translator.model, promptIds(translator, source, options), decoding)) {
+    const piece = line.push(decoder.push(id))
+    if (piece !== '') yield piece
+    if (line.done) return
+  }
+  const rest = line.push(decoder.end()) + line.end()
+  if (rest !== '') yield rest
+}

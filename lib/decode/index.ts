@@ -1,0 +1,13 @@
+/** Decoding: from prompts to tokens. */
+export { type GenerateCall, type GenerateProgress, generateTokens, streamTokens } from './generate.js'
+export { optionError, requireBoolean, requireInteger, requireKnownOptions, requireNumber } from './option-names.js'
+export {
+  type DecodingOptions,
+  decodingOptionNames,
+  type GenerateOptions,
+  generateOptionNames,
+  type ResolvedDecoding,
+  requireGenerateOptions,
+  resolveDecoding,
+} from './options.js'
+export type { FinishReason, Generation } from './sequence.js'

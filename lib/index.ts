@@ -1,0 +1,100 @@
+/** alma-native: turns LLaMA models into translators by the ALMA recipe, and translates with them. */
+
+export type {
+  CreateOptions,
+  DeviceChoice,
+  LoadOptions,
+  PromptOptions,
+  SaveOptions,
+  Score,
+  ScoreOptions,
+  ScorePair,
+  TranslateOptions,
+  Translation,
+} from './alma/options.js'
+export { Alma } from './alma.js'
+export type {
+  DecodingOptions,
+  FinishReason,
+  GenerateOptions,
+  GenerateProgress,
+  Generation,
+} from './decode/index.js'
+export { AlmaError, type AlmaErrorCode } from './errors.js'
+export type {
+  EvaluatedSentence,
+  EvaluateOptions,
+  Evaluation,
+  EvaluationCorpus,
+  EvaluationFile,
+  EvaluationPair,
+} from './evaluate.js'
+export * from './metrics/index.js'
+export {
+  type LlamaConfig,
+  type LlamaConfigInput,
+  LlamaForCausalLM,
+  type LoadProgress,
+  type RopeScaling,
+  type TrainingBatch,
+} from './model/index.js'
+export {
+  type BuildInformation,
+  Device,
+  type DeviceListing,
+  type DeviceMemory,
+  type DeviceOptions,
+  type DType,
+  Graph,
+  ops,
+  Scope,
+  type Shape,
+  Tensor,
+} from './runtime/index.js'
+export {
+  type CleanTranslationOptions,
+  cleanTranslation,
+  type DecodeOptions,
+  type EncodeOptions,
+  findLanguage,
+  type Language,
+  type LanguageLike,
+  languages,
+  loadTokenizer,
+  type MonolingualDocument,
+  type MonolingualOptions,
+  type ParallelOptions,
+  type ParallelPair,
+  type PreferenceRow,
+  readMonolingual,
+  readParallel,
+  readPreference,
+  resolveLanguage,
+  type StreamDecoder,
+  saveTrainedTokenizer,
+  type Tokenizer,
+  type TokenizerJson,
+  type TrainBpeOptions,
+  type TranslationExample,
+  type TranslationPromptOptions,
+  trainBpeTokenizer,
+  translationPrompt,
+} from './text/index.js'
+export {
+  createProgressReporter,
+  type FinetuneOptions,
+  type FinetuneReport,
+  type MonolingualSource,
+  type MonolingualStage,
+  type ParallelSource,
+  type ParallelStage,
+  type ProgressReporter,
+  type Recipe,
+  readRecipe,
+  type ScheduleName,
+  type Stage,
+  type StageReport,
+  type StepRecord,
+  type TrainingEvent,
+  type ValidationRecord,
+} from './train/index.js'
