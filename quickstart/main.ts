@@ -100,6 +100,7 @@ function stagesFor(
   settings: QuickstartSettings,
   seed: number,
 ): { readonly monolingual: Stage; readonly parallel: Stage } {
+  const common = { learningRate: settings.learningRate, betas: settings.betas, warmupRatio: 0.05, seed }
   return {
     monolingual: {
       kind: 'monolingual',
@@ -110,20 +111,16 @@ function stagesFor(
       blockSize: settings.blockSize,
       maxSteps: settings.monolingualSteps,
       batchSize: settings.monolingualBatch,
-      learningRate: settings.monolingualRate,
-      warmupRatio: 0.05,
-      seed,
+      ...common,
     },
     parallel: {
       kind: 'parallel',
       pairs: [{ path: data.train, from: 'de', to: 'en' }],
       validation: [{ path: data.validation, from: 'de', to: 'en' }],
-      epochs: settings.parallelEpochs,
+      maxSteps: settings.parallelSteps,
       batchSize: settings.parallelBatch,
-      learningRate: settings.parallelRate,
       schedule: 'cosine',
-      warmupRatio: 0.05,
-      seed,
+      ...common,
     },
   }
 }

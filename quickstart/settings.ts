@@ -13,10 +13,10 @@ export interface QuickstartSettings {
   readonly blockSize: number
   readonly monolingualSteps: number
   readonly monolingualBatch: number
-  readonly monolingualRate: number
-  readonly parallelEpochs: number
+  readonly parallelSteps: number
   readonly parallelBatch: number
-  readonly parallelRate: number
+  readonly learningRate: number
+  readonly betas: readonly [number, number]
 }
 
 const full: QuickstartSettings = {
@@ -25,17 +25,19 @@ const full: QuickstartSettings = {
   validationPairs: 100,
   monolingualSentences: 20_000,
   vocabSize: 1400,
-  hiddenSize: 192,
-  intermediateSize: 512,
-  layers: 4,
-  heads: 6,
+  hiddenSize: 128,
+  intermediateSize: 384,
+  layers: 3,
+  heads: 4,
   blockSize: 128,
-  monolingualSteps: 200,
+  monolingualSteps: 150,
   monolingualBatch: 16,
-  monolingualRate: 2e-3,
-  parallelEpochs: 3,
-  parallelBatch: 64,
-  parallelRate: 2e-3,
+  parallelSteps: 1000,
+  parallelBatch: 32,
+  // Two hundred times ALMA's: a small model from random weights, not a large one that has read the internet.
+  learningRate: 4e-3,
+  // A shorter memory of the second moment than 0.999, whose average would span the whole run.
+  betas: [0.9, 0.98],
 }
 
 /** With `--fast`: every part runs, in seconds, but nothing is learnt well. */
@@ -46,7 +48,7 @@ const fast: QuickstartSettings = {
   validationPairs: 20,
   monolingualSentences: 2000,
   monolingualSteps: 10,
-  parallelEpochs: 1,
+  parallelSteps: 30,
 }
 
 export function settingsFor({ isFast }: { readonly isFast: boolean }): QuickstartSettings {

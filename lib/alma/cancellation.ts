@@ -1,3 +1,4 @@
+import { optionError } from '../decode/index.js'
 import { AlmaError } from '../errors.js'
 
 /** Ends all calls of one object when it is disposed, besides what each call's own signal does. */
@@ -29,6 +30,7 @@ export class Lifetime {
    */
   call(signal: AbortSignal | undefined): { readonly signal: AbortSignal; [Symbol.dispose](): void } {
     this.check()
+    if (signal !== undefined && !(signal instanceof AbortSignal)) throw optionError('signal', 'an AbortSignal', signal)
     signal?.throwIfAborted()
     const controller = new AbortController()
     const onEnd = (): void => controller.abort(this.#ended.signal.reason)

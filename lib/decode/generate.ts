@@ -90,8 +90,8 @@ async function* decodeBatch(
   } finally {
     signal?.removeEventListener('abort', release)
     batch.dispose()
-    // A graph lets go of its memory behind the step in progress: whoever sees the rejection finds the memory free.
-    if (signal?.aborted) await model.device.synchronize().catch(() => {})
+    // A graph lets go of its memory behind the step in progress: whoever sees the result finds the memory free.
+    if (!model.device.disposed) await model.device.synchronize().catch(() => {})
   }
 }
 

@@ -23,7 +23,7 @@ export interface DecodingOptions {
   readonly topP?: number
   /** With `doSample`: draw from so many likeliest tokens. Default 0: off (transformers: 50). */
   readonly topK?: number
-  /** With `doSample`: the same seed gives the same tokens, in whatever batch, from 0 to 2⁵³ − 1. Default 42. */
+  /** With `doSample`: the same call gives the same tokens, however it is batched. From 0 to 2⁵³ − 1, default 42. */
   readonly seed?: number
   /** Divides positive and multiplies negative logits of tokens in the prompt or the answer (Keskar et al. 2019). Default 1: off. */
   readonly repetitionPenalty?: number
@@ -109,7 +109,6 @@ export function resolveDecoding(options: GenerateOptions, config: LlamaConfig): 
   if (typeof earlyStopping !== 'boolean' && earlyStopping !== 'never') {
     throw optionError('earlyStopping', 'true, false or "never"', earlyStopping)
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw optionError('signal', 'an AbortSignal', signal)
   const sampling = resolveSampling(options)
   const eosTokenIds = (Array.isArray(eosTokenId) ? eosTokenId : [eosTokenId]).map((id) =>
     requireInteger('eosTokenId', id, 0, vocabSize - 1),

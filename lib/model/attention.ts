@@ -47,7 +47,8 @@ export class Attention {
     const logSumExp = context.training ? Tensor.empty(device, [tokens, this.#heads], 'f32') : undefined
     const mixed = heads(this.#heads)
     ops.attention(q, keys, values, context.bounds, { out: mixed, ...(logSumExp && { logSumExp }) })
-    const out = this.projections.output.forward(this.#flat(mixed, tokens))
+    using flat = this.#flat(mixed, tokens)
+    const out = this.projections.output.forward(flat)
     if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
     for (const tensor of [q, k, v, mixed]) tensor.dispose()
     return { out, saved: undefined }

@@ -1,6 +1,6 @@
 /** Training checkpoints: written whole or not at all, and read back to go on bit for bit. */
-import { readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { AlmaError, ioError } from '../errors.js'
 import { writeDirectoryAtomic, writeFileAtomic } from '../files/atomic.js'
 import { isObject, readJsonFile } from '../files/json.js'
@@ -127,7 +127,13 @@ export function bestWeightsPath(output: string, stage: number): string {
 }
 
 export async function writeBestWeights(output: string, stage: number, tensors: NamedTensors): Promise<void> {
-  await writeSafetensors(bestWeightsPath(output, stage), savable(tensors))
+  const path = bestWeightsPath(output, stage)
+  try {
+    await mkdir(dirname(path), { recursive: true })
+  } catch (error) {
+    throw ioError('create', dirname(path), error)
+  }
+  await writeSafetensors(path, savable(tensors))
 }
 
 /** When a run is complete, its checkpoints have served. */

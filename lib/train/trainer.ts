@@ -106,7 +106,13 @@ class StageTrainer {
     const epochs = stage.epochs ?? (limited ? Infinity : 1)
     this.#stream = openExamples(tokenizer, stage, epochs, this.#examples ?? undefined)
     this.#emit({ type: 'stage', steps: totalSteps, resumedAt: this.#step })
-    if (this.#step === 0 && evaluationSteps !== Infinity) await this.#evaluate()
+    // Before the first step, at intervals and after the last. A run that was stopped inside one does it when it goes on.
+    const evaluationDue = (): boolean =>
+      evaluationSteps !== Infinity &&
+      (this.#step % evaluationSteps === 0 || this.#step === totalSteps) &&
+      this.#validation.at(-1)?.step !== this.#step
+    const isLastStage = index === this.#run.stages.length - 1
+    if (evaluationDue()) await this.#evaluate()
 
     const begin = performance.now() - this.#seconds * 1000
     let next = this.#fetch(totalSteps)
@@ -120,11 +126,15 @@ class StageTrainer {
       await this.#finishStep(record, batch)
       this.#seconds = (performance.now() - begin) / 1000
       this.#reportStep(totalSteps)
+      if (evaluationDue()) await this.#evaluateUnlessAborted()
       const last = this.#step === totalSteps
-      if (this.#step % evaluationSteps === 0 || (last && evaluationSteps !== Infinity)) await this.#evaluate()
-      if (signal?.aborted === true || (this.#step % saveSteps === 0 && !last)) await this.#save()
-      if (signal?.aborted === true) await next.catch(() => {})
-      signal?.throwIfAborted()
+      // After the last step of the last stage the model itself is saved.
+      const saveDue = last ? !isLastStage : this.#step % saveSteps === 0
+      if (saveDue || signal?.aborted === true) await this.#save()
+      if (signal?.aborted === true) {
+        await next.catch(() => {})
+        signal.throwIfAborted()
+      }
     }
     return await this.#end(index)
   }
@@ -216,6 +226,14 @@ class StageTrainer {
       if (stage.keepBest && output !== undefined) await writeBestWeights(output, index, this.#weights())
     }
     this.#emit({ type: 'validation', record, best })
+  }
+
+  async #evaluateUnlessAborted(): Promise<void> {
+    try {
+      await this.#evaluate()
+    } catch (error) {
+      if (this.#run.signal?.aborted !== true) throw error
+    }
   }
 
   async #save(): Promise<void> {

@@ -23,28 +23,51 @@ Napi::Value device_open(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(environment.devices.size() - 1));
 }
 
-// Waits for the engine on a thread of libuv's pool: at most one op long.
-class CloseWorker final : public Napi::AsyncWorker {
+// Unmapping gigabytes takes a while too, so it is kept off the JavaScript thread.
+class FreeWorker final : public Napi::AsyncWorker {
  public:
-  CloseWorker(Napi::Env env, std::shared_ptr<Device> device)
-      : Napi::AsyncWorker(env),
+  FreeWorker(std::shared_ptr<Device> device, Napi::Promise::Deferred deferred)
+      : Napi::AsyncWorker(deferred.Env()),
         device_(std::move(device)),
-        cached_(device_->allocator().release_cached()),
-        deferred_(Napi::Promise::Deferred::New(env)) {}
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
+        blocks_(device_->allocator().release_cached()),
+        deferred_(deferred) {}
 
  protected:
   void Execute() override {
-    device_->finish_close();
-    for (const auto& block : cached_) device_->allocator().source().free(block.data, block.bytes);
+    for (const auto& block : blocks_) device_->allocator().source().free(block.data, block.bytes);
   }
   void OnOK() override { deferred_.Resolve(Env().Undefined()); }
   void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
 
  private:
   std::shared_ptr<Device> device_;
-  std::vector<CachingAllocator::Block> cached_;
+  std::vector<CachingAllocator::Block> blocks_;
+  Napi::Promise::Deferred deferred_;
+};
+
+// Waits for the engine on a thread of libuv's pool: at most one op long. Only then may memory change hands: the last op still uses
+// it, and the launches that are given up let go of theirs on the engine's thread.
+class CloseWorker final : public Napi::AsyncWorker {
+ public:
+  CloseWorker(Napi::Env env, Environment& environment, std::shared_ptr<Device> device)
+      : Napi::AsyncWorker(env),
+        environment_(environment),
+        device_(std::move(device)),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override { device_->finish_close(); }
+  void OnOK() override {
+    environment_.release_all_of(*device_);
+    (new FreeWorker(std::move(device_), deferred_))->Queue();  // deletes itself when done
+  }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  Environment& environment_;
+  std::shared_ptr<Device> device_;
   Napi::Promise::Deferred deferred_;
 };
 
@@ -55,7 +78,7 @@ Napi::Value device_close(const Napi::CallbackInfo& info) {
   std::shared_ptr<Device> device = environment.device_pointer(id);
   environment.devices[static_cast<size_t>(id)].reset();
   device->begin_close();
-  auto* worker = new CloseWorker(info.Env(), std::move(device));  // deletes itself when done
+  auto* worker = new CloseWorker(info.Env(), environment, std::move(device));  // deletes itself when done
   const Napi::Promise promise = worker->promise();
   worker->Queue();
   return promise;
@@ -147,7 +170,7 @@ Napi::Value graph_end(const Napi::CallbackInfo& info) {
 size_t graph_index(const Environment& environment, double id) {
   const auto index = static_cast<size_t>(id);
   if (!(id >= 0) || index >= environment.graphs.size() || !environment.graphs[index]) {
-    throw Error("ERR_ALMA_DISPOSED", "the graph was disposed");
+    throw Error("ERR_ALMA_DISPOSED", "the graph or its device was disposed");
   }
   return index;
 }
@@ -169,19 +192,22 @@ class GraphReleaseTask final : public PromiseTask {
   GraphReleaseTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::shared_ptr<Recording> recording)
       : PromiseTask(environment, env, std::move(device)), recording_(std::move(recording)) {}
   void run(Ops&) override {}
+  bool delivers_failure() const override { return false; }
 
  private:
   std::shared_ptr<Recording> recording_;
 };
 
-// graphRelease(graph: number): void
+// graphRelease(graph: number): void      A closed device releases its graphs itself, when its thread has ended.
 Napi::Value graph_release(const Napi::CallbackInfo& info) {
   Environment& environment = environment_of(info);
-  const size_t index = graph_index(environment, id_of(info));
+  const double id = id_of(info);
+  const auto index = static_cast<size_t>(id);
+  if (!(id >= 0) || index >= environment.graphs.size() || !environment.graphs[index]) return info.Env().Undefined();
+  if (environment.graph_devices[index]->closed()) return info.Env().Undefined();
   std::shared_ptr<Recording> recording = std::move(environment.graphs[index]);
   const std::shared_ptr<Device> device = std::move(environment.graph_devices[index]);
   auto task = std::make_unique<GraphReleaseTask>(environment, info.Env(), device, std::move(recording));
-  if (device->closed()) return info.Env().Undefined();  // the stream has ended: the task and its memory go now
   // A failure that happened before it is not this call's to report, so its promise is given a handler here.
   const Napi::Promise promise = task->promise();
   promise.Get("catch").As<Napi::Function>().Call(promise, {Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {})});

@@ -26,6 +26,15 @@ const std::shared_ptr<Device>& Environment::device_pointer(double id) const {
   return devices[index];
 }
 
+void Environment::release_all_of(const Device& device) {
+  tensors.release_all_of(device);
+  for (size_t i = 0; i < graphs.size(); ++i) {
+    if (graph_devices[i].get() != &device) continue;
+    graphs[i].reset();
+    graph_devices[i].reset();
+  }
+}
+
 Device& Environment::device(double id) const { return *device_pointer(id); }
 
 void Environment::expect_completion() {
@@ -59,7 +68,7 @@ void Environment::throw_error(const char* code, const std::string& message) {
 
 void PromiseTask::finish(Napi::Env env) {
   if (failed_) {
-    device_->reset_failure(failure_.serial);
+    if (delivers_failure()) device_->reset_failure(failure_.serial);
     deferred_.Reject(environment_.make_error(failure_.code, failure_.message));
     return;
   }

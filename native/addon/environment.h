@@ -34,6 +34,9 @@ class Environment {
   std::vector<std::shared_ptr<Device>> graph_devices;
   Napi::FunctionReference error_class;
 
+  // Lets go of the tensors and graphs of a device whose thread has ended.
+  void release_all_of(const Device& device);
+
   Device& device(double id) const;
   const std::shared_ptr<Device>& device_pointer(double id) const;
 
@@ -75,6 +78,8 @@ class PromiseTask : public Task {
 
   // JavaScript thread.
   virtual Napi::Value result(Napi::Env env) { return env.Undefined(); }
+  // Whether its rejection tells the program of a failure, which answers it. A release behind the scenes must leave it to the next read.
+  virtual bool delivers_failure() const { return true; }
   void finish(Napi::Env env);
 
  protected:

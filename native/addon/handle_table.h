@@ -42,7 +42,7 @@ class HandleTable {
   // Throws ERR_ALMA_DISPOSED for a tensor that was disposed, or whose device was.
   const TensorSlot& get(double handle) const {
     const TensorSlot* slot = find(handle);
-    if (slot == nullptr) throw Error("ERR_ALMA_DISPOSED", "the tensor was disposed");
+    if (slot == nullptr) throw Error("ERR_ALMA_DISPOSED", "the tensor or its device was disposed");
     if (slot->storage->device().closed()) throw Error("ERR_ALMA_DISPOSED", "the tensor's device was disposed");
     return *slot;
   }
@@ -51,15 +51,26 @@ class HandleTable {
   bool release(double handle) {
     const TensorSlot* found = find(handle);
     if (found == nullptr) return false;
-    TensorSlot& slot = slots_[static_cast<size_t>(found - slots_.data())];
-    slot.storage.reset();
-    slot.data = nullptr;
-    slot.generation = (slot.generation + 1) & 0xfffffu;
-    free_.push_back(static_cast<uint32_t>(&slot - slots_.data()));
+    release_slot(static_cast<uint32_t>(found - slots_.data()));
     return true;
   }
 
+  // Releases every tensor of a device that has ended.
+  void release_all_of(const Device& device) {
+    for (uint32_t index = 0; index < slots_.size(); ++index) {
+      if (slots_[index].storage != nullptr && &slots_[index].storage->device() == &device) release_slot(index);
+    }
+  }
+
  private:
+  void release_slot(uint32_t index) {
+    TensorSlot& slot = slots_[index];
+    slot.storage.reset();
+    slot.data = nullptr;
+    slot.generation = (slot.generation + 1) & 0xfffffu;
+    free_.push_back(index);
+  }
+
   const TensorSlot* find(double handle) const {
     if (!(handle >= 0 && handle < 4503599627370496.0)) return nullptr;  // 2^52; also false for NaN
     const uint64_t bits = static_cast<uint64_t>(handle);

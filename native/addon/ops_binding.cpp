@@ -311,10 +311,10 @@ void adamw(Arguments& a) {
   args.learning_rate = a.f32(5, "learningRate", 1);
   args.step = a.i32(6, "step", 1);
   args.grad_scale = a.optional_f32(7, "gradScale", 1);
-  args.beta1 = a.real(9, "beta1");
-  args.beta2 = a.real(10, "beta2");
-  args.epsilon = a.real(11, "epsilon");
-  args.weight_decay = a.real(12, "weightDecay");
+  args.beta1 = a.number(9, "beta1");
+  args.beta2 = a.number(10, "beta2");
+  args.epsilon = a.number(11, "epsilon");
+  args.weight_decay = a.number(12, "weightDecay");
   if (args.param.dtype == DType::bf16 && args.master.data == nullptr) a.fail("master", "is needed for bf16 parameters");
   a.device().submit<AdamWArgs, &Ops::adamw>(args);
 }

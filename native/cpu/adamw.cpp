@@ -19,11 +19,13 @@ template <class TP, class TG>
 void update(ThreadPool& pool, const AdamWArgs& args, float grad_scale) {
   const double rate = pointer<float>(args.learning_rate)[0];
   const int32_t step = pointer<int32_t>(args.step)[0];
-  const float beta1 = args.beta1, beta2 = args.beta2, epsilon = args.epsilon;
+  const auto beta1 = static_cast<float>(args.beta1), beta2 = static_cast<float>(args.beta2);
+  const auto fresh1 = static_cast<float>(1.0 - args.beta1), fresh2 = static_cast<float>(1.0 - args.beta2);
+  const auto epsilon = static_cast<float>(args.epsilon);
   const float keep = static_cast<float>(1.0 - rate * args.weight_decay);
   // lr · (m / c1) / (sqrt(v / c2) + ε), with the two constants taken out of the loop.
-  const float rate1 = static_cast<float>(rate / (1.0 - pow(static_cast<double>(beta1), step)));
-  const float inverse2 = static_cast<float>(1.0 / (1.0 - pow(static_cast<double>(beta2), step)));
+  const float rate1 = static_cast<float>(rate / (1.0 - pow(args.beta1, step)));
+  const float inverse2 = static_cast<float>(1.0 / (1.0 - pow(args.beta2, step)));
   parallel_ranges(pool, args.count, kElementGrain / 2, [&](int64_t begin, int64_t end, int) {
     TP* param = pointer<TP>(args.param, begin);
     float* master = sizeof(TP) == 4 ? pointer<float>(args.param, begin) : pointer<float>(args.master, begin);
@@ -32,8 +34,8 @@ void update(ThreadPool& pool, const AdamWArgs& args, float grad_scale) {
     float* exp_avg_sq = pointer<float>(args.exp_avg_sq, begin);
     for_lanes(end - begin, [&](int64_t i, int lanes) ALMA_LAMBDA {
       const F g = load(grad + i, lanes) * grad_scale;
-      const F m = load(exp_avg + i, lanes) * beta1 + (1.0f - beta1) * g;
-      const F v = load(exp_avg_sq + i, lanes) * beta2 + (1.0f - beta2) * (g * g);
+      const F m = load(exp_avg + i, lanes) * beta1 + fresh1 * g;
+      const F v = load(exp_avg_sq + i, lanes) * beta2 + fresh2 * (g * g);
       const F p = load(master + i, lanes) * keep - rate1 * m / (square_root(v * inverse2) + epsilon);
       store(exp_avg + i, m, lanes);
       store(exp_avg_sq + i, v, lanes);

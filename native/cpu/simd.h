@@ -115,21 +115,24 @@ ALMA_INLINE float to_float(bf16 value) {
 ALMA_INLINE void from_float(float* out, float value) { *out = value; }
 ALMA_INLINE void from_float(bf16* out, float value) { out->bits = narrow(splat(value))[0]; }
 
-ALMA_INLINE float sum(F value) {
+// Horizontal operations end a row or a block; out of line, because unrolled at every use they cost seconds of compile time.
+__attribute__((noinline, unused)) static float sum(F value) {
   float lanes[W];
   store(lanes, value);
   for (int half = W / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
   return lanes[0];
 }
-ALMA_INLINE double sum(D value) {
+__attribute__((noinline, unused)) static double sum(D value) {
   double total = 0;
   for (int i = 0; i < W / 2; ++i) total += value[i];
   return total;
 }
-ALMA_INLINE float maximum(F value) {
-  float result = value[0];
-  for (int i = 1; i < W; ++i) result = value[i] > result ? value[i] : result;
+__attribute__((noinline, unused)) static float maximum(F value) {
+  float lanes[W];
+  store(lanes, value);
+  float result = lanes[0];
+  for (int i = 1; i < W; ++i) result = lanes[i] > result ? lanes[i] : result;
   return result;
 }
 ALMA_INLINE HalfF low_half(F value) {

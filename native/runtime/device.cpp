@@ -7,7 +7,6 @@
 namespace alma {
 
 namespace {
-// Unmaps behind the ops that may still read.
 class UnmapTask final : public Task {
  public:
   explicit UnmapTask(MappedFile file) : file_(std::move(file)) {}
@@ -24,7 +23,7 @@ MappedStorage::MappedStorage(std::shared_ptr<Device> device, MappedFile file, si
   owns_block_ = false;
 }
 
-MappedStorage::~MappedStorage() { device_->submit_task(std::make_unique<UnmapTask>(std::move(file_))); }
+MappedStorage::~MappedStorage() { device_->retire(std::move(file_)); }
 
 Storage::~Storage() {
   if (owns_block_) device_->allocator().recycle(block_);
@@ -32,6 +31,15 @@ Storage::~Storage() {
 
 std::shared_ptr<Storage> Device::allocate(size_t bytes) {
   return std::make_shared<Storage>(shared_from_this(), allocator_->allocate(bytes));
+}
+
+void Device::retire(MappedFile file) {
+  // A closed stream takes no task any more, but its last op may still be reading.
+  if (closed_) {
+    retired_.push_back(std::move(file));
+  } else {
+    submit_task(std::make_unique<UnmapTask>(std::move(file)));
+  }
 }
 
 void Device::begin_recording() {

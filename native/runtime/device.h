@@ -85,6 +85,9 @@ class Device : public std::enable_shared_from_this<Device> {
     publish();
   }
 
+  // Unmaps behind the ops that may still read; once the device is closed, when it goes away and its thread has ended.
+  void retire(MappedFile file);
+
   // While recording, every storage that an op names is noted here.
   Recording* recording() const { return recording_.get(); }
   void begin_recording();
@@ -100,6 +103,7 @@ class Device : public std::enable_shared_from_this<Device> {
  private:
   std::unique_ptr<CachingAllocator> allocator_;
   std::shared_ptr<Recording> recording_;
+  std::vector<MappedFile> retired_;
 };
 
 // Opens 'cpu'. threads 0: all processors that the process may use. isa: "auto" or one of the instruction sets of native/cpu.

@@ -182,7 +182,7 @@ struct ClipCoefficientArgs {
 struct AdamWArgs {
   TensorRef param, master, grad, exp_avg, exp_avg_sq, learning_rate, step, grad_scale;
   int64_t count;
-  float beta1, beta2, epsilon, weight_decay;
+  double beta1, beta2, epsilon, weight_decay;  // f64: 1 − 0.999f is off by 1.3e-5
 };
 
 // ids[rows] i32: the column of the largest logit, ties to the lowest column. logprob f32[rows] optional: its log-softmax.

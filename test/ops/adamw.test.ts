@@ -47,11 +47,14 @@ onEachDevice((device) => {
         expectClose(`parameter after step ${s + 1}`, got, expected, { relativeL2: 1e-6, maxAbs: 2e-6 })
         if (master === undefined) continue
         const rounded = await param.readFloats()
-        fixture.floats('out.param_bf16').slice(s * count, (s + 1) * count).forEach((value, i) => {
-          const off = Math.abs(bf16Bits(rounded[i] ?? Number.NaN) - bf16Bits(value))
-          expect(off, `bf16 parameter ${i} after step ${s + 1}, steps off`).toBeLessThanOrEqual(1)
-          stepsOff += off
-        })
+        fixture
+          .floats('out.param_bf16')
+          .slice(s * count, (s + 1) * count)
+          .forEach((value, i) => {
+            const off = Math.abs(bf16Bits(rounded[i] ?? Number.NaN) - bf16Bits(value))
+            expect(off, `bf16 parameter ${i} after step ${s + 1}, steps off`).toBeLessThanOrEqual(1)
+            stepsOff += off
+          })
       }
       expect(stepsOff / (rates.length * count)).toBeLessThanOrEqual(0.005)
       expectClose('exp_avg', await state.expAvg.read(), fixture.floats('out.exp_avg'), { relativeL2: 1e-6 })
@@ -63,7 +66,11 @@ onEachDevice((device) => {
     it.each([1, 17, 5003])('%i parameters, ten steps with a gradient factor', async (count) => {
       const random = new TestRandom(count)
       const start = random.normals(count)
-      const expected = { param: Float64Array.from(start), expAvg: new Float64Array(count), expAvgSq: new Float64Array(count) }
+      const expected = {
+        param: Float64Array.from(start),
+        expAvg: new Float64Array(count),
+        expAvgSq: new Float64Array(count),
+      }
       const state = stateOf(device(), Tensor.from(device(), start))
       const learningRate = Tensor.from(device(), [settings.learningRate])
       const gradScale = Tensor.from(device(), [0.5])
@@ -73,7 +80,12 @@ onEachDevice((device) => {
         state.grad.write(gradient)
         ops.increment(step)
         ops.adamw(state, { learningRate, step, gradScale, ...options })
-        adamw(expected, gradient.map((g) => g / 2), s, settings)
+        adamw(
+          expected,
+          gradient.map((g) => g / 2),
+          s,
+          settings,
+        )
       }
       expectClose('param', await state.param.read(), expected.param, { relativeL2: 1e-6, maxAbs: 3e-6 })
       expectClose('expAvg', await state.expAvg.read(), expected.expAvg, { relativeL2: 2e-6 })
@@ -100,7 +112,12 @@ onEachDevice((device) => {
       const step = Tensor.from(device(), Int32Array.of(1))
       ops.adamw(state, { learningRate: Tensor.from(device(), [0]), step, ...options })
       expectClose('param', await state.param.read(), start, { maxAbs: 0 })
-      expectClose('expAvg', await state.expAvg.read(), start.map(() => 0.2), { maxAbs: 1e-6 })
+      expectClose(
+        'expAvg',
+        await state.expAvg.read(),
+        start.map(() => 0.2),
+        { maxAbs: 1e-6 },
+      )
     })
 
     it('names the op and what does not fit', async () => {
@@ -109,7 +126,11 @@ onEachDevice((device) => {
       const state = stateOf(device(), Tensor.zeros(device(), [4], 'f32'))
       const grad = Tensor.zeros(device(), [3], 'f32')
       const wrong = { ...state, grad }
-      await expectError(() => ops.adamw(wrong, { learningRate, step }), 'ERR_ALMA_SHAPE', /Adamw: grad has 3 elements, 4/)
+      await expectError(
+        () => ops.adamw(wrong, { learningRate, step }),
+        'ERR_ALMA_SHAPE',
+        /Adamw: grad has 3 elements, 4/,
+      )
       const half = { ...state, param: Tensor.zeros(device(), [4], 'bf16') }
       await expectError(() => ops.adamw(half, { learningRate, step }), 'ERR_ALMA_SHAPE', /Adamw: master is needed/)
     })

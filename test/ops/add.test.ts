@@ -21,14 +21,27 @@ onEachDevice((device) => {
         const again = from(a)
         expectClose('over b', await ops.add(again, y, y).read(), sum, { maxAbs: 0 })
         ops.add(again, again, again)
-        expectClose('a + a over a', await again.read(), a.map((value) => 2 * value), { maxAbs: 0 })
+        expectClose(
+          'a + a over a',
+          await again.read(),
+          a.map((value) => 2 * value),
+          { maxAbs: 0 },
+        )
       }
     })
 
     it('names the op and what does not fit', async () => {
       const four = Tensor.zeros(device(), [4], 'f32')
-      await expectError(() => ops.add(four, Tensor.zeros(device(), [3], 'f32')), 'ERR_ALMA_SHAPE', /Add: b has 3 elements/)
-      await expectError(() => ops.add(four, Tensor.zeros(device(), [4], 'bf16')), 'ERR_ALMA_SHAPE', /Add: a and b differ/)
+      await expectError(
+        () => ops.add(four, Tensor.zeros(device(), [3], 'f32')),
+        'ERR_ALMA_SHAPE',
+        /Add: b has 3 elements/,
+      )
+      await expectError(
+        () => ops.add(four, Tensor.zeros(device(), [4], 'bf16')),
+        'ERR_ALMA_SHAPE',
+        /Add: a and b differ/,
+      )
       const ids = Tensor.zeros(device(), [4], 'i32')
       await expectError(() => ops.add(ids, ids), 'ERR_ALMA_SHAPE', /Add: a is i32, expected f32 or bf16/)
     })

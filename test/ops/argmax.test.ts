@@ -8,14 +8,22 @@ import { softmax } from '../support/reference.js'
 
 onEachDevice((device) => {
   describe('argmax', () => {
-    it.each([[1, 1], [3, 7], [5, 1000], [64, 33], [2, 32_000]])('[%i, %i], with its log-probability', async (rows, vocab) => {
+    it.each([
+      [1, 1],
+      [3, 7],
+      [5, 1000],
+      [64, 33],
+      [2, 32_000],
+    ])('[%i, %i], with its log-probability', async (rows, vocab) => {
       const wide = new TestRandom(vocab).normals(rows * vocab, 3)
       for (const dtype of ['f32', 'bf16'] as const) {
         const logits = dtype === 'bf16' ? roundAllToBf16(wide) : wide
         const logprob = Tensor.empty(device(), [rows], 'f32')
         const ids = await ops.argmax(Tensor.from(device(), logits, [rows, vocab], dtype), { logprob }).readInts()
         const row = (r: number): Float32Array => logits.subarray(r * vocab, (r + 1) * vocab)
-        expect([...ids]).toEqual(Array.from({ length: rows }, (_, r) => row(r).indexOf(row(r).reduce((a, b) => Math.max(a, b)))))
+        expect([...ids]).toEqual(
+          Array.from({ length: rows }, (_, r) => row(r).indexOf(row(r).reduce((a, b) => Math.max(a, b)))),
+        )
         const expected = [...ids].map((id, r) => (row(r)[id] ?? Number.NaN) - softmax(row(r)).logSumExp)
         expectClose('logprob', await logprob.read(), expected, { maxAbs: 2e-5 })
       }
@@ -24,7 +32,11 @@ onEachDevice((device) => {
     it.each([2, 17, 40, 1000])('of equal logits the lowest column, %i columns', async (vocab) => {
       const equal = ops.fill(Tensor.empty(device(), [3, vocab], 'f32'), 1)
       expect([...(await ops.argmax(equal).read())]).toEqual([0, 0, 0])
-      for (const [first, second] of [[0, vocab - 1], [vocab >> 1, vocab - 1], [vocab - 2, vocab - 1]] as const) {
+      for (const [first, second] of [
+        [0, vocab - 1],
+        [vocab >> 1, vocab - 1],
+        [vocab - 2, vocab - 1],
+      ] as const) {
         const logits = new Float32Array(vocab)
         logits[first] = logits[second] = 3
         expect([...(await ops.argmax(Tensor.from(device(), logits, [1, vocab])).read())]).toEqual([first])

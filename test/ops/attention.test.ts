@@ -23,7 +23,10 @@ interface Extents {
   readonly causal?: boolean
 }
 
-function problemOf(extents: Extents, seed = 1): AttentionProblem & { q: Float32Array; k: Float32Array; v: Float32Array } {
+function problemOf(
+  extents: Extents,
+  seed = 1,
+): AttentionProblem & { q: Float32Array; k: Float32Array; v: Float32Array } {
   const { qLengths, kLengths, heads, kvHeads, headDim, causal = true } = extents
   const random = new TestRandom(seed)
   const cuSeqlensQ = starts(qLengths)
@@ -75,7 +78,9 @@ async function compare(device: Device, problem: AttentionProblem, tolerance = { 
   expectClose('out', await out.read(), expected.out, tolerance)
   expectClose('logSumExp', await logSumExp.read(), expected.logSumExp, tolerance)
   const dout = new TestRandom(99).normals(q.count)
-  const gradients = ops.attentionBackward(Tensor.from(device, dout, q.shape), { q, k, v, out, logSumExp }, bounds, { causal })
+  const gradients = ops.attentionBackward(Tensor.from(device, dout, q.shape), { q, k, v, out, logSumExp }, bounds, {
+    causal,
+  })
   const expectedGradients = attentionBackward(problem, dout)
   for (const name of ['dq', 'dk', 'dv'] as const) {
     expectClose(name, await gradients[name].read(), expectedGradients[name], tolerance)
@@ -109,10 +114,16 @@ onEachDevice((device) => {
     it.each<[string, Extents]>([
       ['one token', { qLengths: [1], kLengths: [1], heads: 1, kvHeads: 1, headDim: 8 }],
       ['ragged sequences', { qLengths: [3, 1, 17, 8], kLengths: [3, 1, 17, 8], heads: 2, kvHeads: 2, headDim: 16 }],
-      ['an empty sequence between others', { qLengths: [4, 0, 5], kLengths: [4, 0, 5], heads: 2, kvHeads: 1, headDim: 8 }],
+      [
+        'an empty sequence between others',
+        { qLengths: [4, 0, 5], kLengths: [4, 0, 5], heads: 2, kvHeads: 1, headDim: 8 },
+      ],
       ['grouped heads, 6 on 3', { qLengths: [19, 7], kLengths: [19, 7], heads: 6, kvHeads: 3, headDim: 24 }],
       ['grouped heads, 8 on 1', { qLengths: [9], kLengths: [9], heads: 8, kvHeads: 1, headDim: 32 }],
-      ['long enough for several tiles', { qLengths: [150, 90], kLengths: [150, 90], heads: 2, kvHeads: 1, headDim: 16 }],
+      [
+        'long enough for several tiles',
+        { qLengths: [150, 90], kLengths: [150, 90], heads: 2, kvHeads: 1, headDim: 16 },
+      ],
       ['more keys than queries', { qLengths: [1, 5, 2], kLengths: [9, 30, 2], heads: 4, kvHeads: 2, headDim: 16 }],
       ['not causal', { qLengths: [6, 3], kLengths: [10, 40], heads: 2, kvHeads: 2, headDim: 16, causal: false }],
       ['an odd head size', { qLengths: [7], kLengths: [7], heads: 2, kvHeads: 1, headDim: 20 }],
@@ -141,8 +152,10 @@ onEachDevice((device) => {
       const extents = { qLengths: [1, 2, 1], kLengths: [60], heads: 4, kvHeads: 2, headDim: 16 }
       const whole = problemOf(extents)
       const problem = { ...whole, kBegin: Int32Array.of(40, 0, 20), kEnd: Int32Array.of(47, 20, 21) }
-      const used = (row: number): boolean => [...problem.kBegin].some((begin, i) => row >= begin && row < (problem.kEnd[i] ?? 0))
-      const hide = (values: Float32Array): Float32Array => values.map((x, i) => (used(Math.floor(i / 32)) ? x : Number.NaN))
+      const used = (row: number): boolean =>
+        [...problem.kBegin].some((begin, i) => row >= begin && row < (problem.kEnd[i] ?? 0))
+      const hide = (values: Float32Array): Float32Array =>
+        values.map((x, i) => (used(Math.floor(i / 32)) ? x : Number.NaN))
       const { q, k, v, bounds } = upload(device(), { ...problem, k: hide(whole.k), v: hide(whole.v) })
       const out = await ops.attention(q, k, v, bounds).read()
       expectClose('out', out, attention(problem).out, { relativeL2: 5e-6 })
@@ -186,7 +199,10 @@ onEachDevice((device) => {
     })
 
     it('names the op and what does not fit', async () => {
-      const { q, k, v, bounds } = upload(device(), problemOf({ qLengths: [4], kLengths: [4], heads: 4, kvHeads: 2, headDim: 8 }))
+      const { q, k, v, bounds } = upload(
+        device(),
+        problemOf({ qLengths: [4], kLengths: [4], heads: 4, kvHeads: 2, headDim: 8 }),
+      )
       const short = Tensor.zeros(device(), [3, 2, 8], 'f32')
       await expectError(() => ops.attention(q, k, short, bounds), 'ERR_ALMA_SHAPE', /Attention: v has 48 elements, 64/)
       const three = Tensor.zeros(device(), [4, 3, 8], 'f32')

@@ -5,7 +5,20 @@ import { expectClose, expectError } from '../support/compare.js'
 import { onEachDevice } from '../support/devices.js'
 import { TestRandom } from '../support/random.js'
 
-const special = [0, -0, 1, -1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -20, 3.4e38, -3.4e38, 1e-40, -1e-45, 2 ** -126]
+const special = [
+  0,
+  -0,
+  1,
+  -1,
+  1 + 2 ** -8,
+  1 + 3 * 2 ** -8,
+  1 + 2 ** -8 + 2 ** -20,
+  3.4e38,
+  -3.4e38,
+  1e-40,
+  -1e-45,
+  2 ** -126,
+]
 
 onEachDevice((device) => {
   describe('cast', () => {

@@ -20,7 +20,11 @@ onEachDevice((device) => {
 
     it('names the op and what does not fit', async () => {
       const out = Tensor.zeros(device(), [1], 'f32')
-      await expectError(() => ops.countNonFinite(out, out), 'ERR_ALMA_SHAPE', /CountNonFinite: out is f32, expected i32/)
+      await expectError(
+        () => ops.countNonFinite(out, out),
+        'ERR_ALMA_SHAPE',
+        /CountNonFinite: out is f32, expected i32/,
+      )
     })
   })
 })

@@ -20,7 +20,10 @@ onEachDevice((device) => {
       const targets = Tensor.from(device(), ids)
       const nll = ops.crossEntropy(logits, targets, { ignoreIndex, logSumExp, dlogits, gradScale })
       const bound = (output: string): { relativeL2: number } => ({
-        relativeL2: Math.max(dtype === 'f32' ? (output === 'dlogits' ? 1e-5 : 2e-6) : 2e-2, 4 * opCase.measured(dtype, output)),
+        relativeL2: Math.max(
+          dtype === 'f32' ? (output === 'dlogits' ? 1e-5 : 2e-6) : 2e-2,
+          4 * opCase.measured(dtype, output),
+        ),
       })
       expectClose('nll', await nll.read(), fixture.floats('out.nll'), bound('nll'))
       expectClose('lse', await logSumExp.read(), fixture.floats('out.lse'), bound('lse'))
@@ -31,7 +34,13 @@ onEachDevice((device) => {
   })
 
   describe('crossEntropy', () => {
-    it.each([[1, 1], [1, 5], [7, 33], [4, 1000], [65, 17]])('[%i, %i], loss and gradient', async (rows, vocab) => {
+    it.each([
+      [1, 1],
+      [1, 5],
+      [7, 33],
+      [4, 1000],
+      [65, 17],
+    ])('[%i, %i], loss and gradient', async (rows, vocab) => {
       const random = new TestRandom(rows * vocab)
       const logits = random.normals(rows * vocab, 4)
       const ids = random.integers(rows, vocab)
@@ -41,7 +50,10 @@ onEachDevice((device) => {
       const targets = Tensor.from(device(), ids)
       const logSumExp = Tensor.empty(device(), [rows], 'f32')
       const gradScale = Tensor.from(device(), [0.25])
-      expectClose('nll alone', await ops.crossEntropy(x, targets).read(), expected.nll, { relativeL2: 2e-6, maxAbs: 1e-5 })
+      expectClose('nll alone', await ops.crossEntropy(x, targets).read(), expected.nll, {
+        relativeL2: 2e-6,
+        maxAbs: 1e-5,
+      })
       // dlogits may be logits.
       const nll = ops.crossEntropy(x, targets, { logSumExp, dlogits: x, gradScale })
       expectClose('nll', await nll.read(), expected.nll, { relativeL2: 2e-6, maxAbs: 1e-5 })
@@ -81,13 +93,16 @@ onEachDevice((device) => {
       await expectError(() => ops.crossEntropy(x, two, { dlogits }), 'ERR_ALMA_SHAPE', /logits and dlogits differ/)
     })
 
-    it.each([4, -1, -101])('target %i of a vocabulary of 4: an error at the next read, and the device goes on', async (target) => {
-      const x = Tensor.zeros(device(), [2, 4], 'f32')
-      const nll = ops.crossEntropy(x, Tensor.from(device(), Int32Array.of(0, target)))
-      await expectError(() => nll.read(), 'ERR_ALMA_DEVICE', /cross_?entropy/i)
-      const again = await ops.crossEntropy(x, Tensor.from(device(), Int32Array.of(0, 3))).read()
-      expectClose('nll', again, [Math.log(4), Math.log(4)], { maxAbs: 1e-6 })
-    })
+    it.each([4, -1, -101])(
+      'target %i of a vocabulary of 4: an error at the next read, and the device goes on',
+      async (target) => {
+        const x = Tensor.zeros(device(), [2, 4], 'f32')
+        const nll = ops.crossEntropy(x, Tensor.from(device(), Int32Array.of(0, target)))
+        await expectError(() => nll.read(), 'ERR_ALMA_DEVICE', /cross_?entropy/i)
+        const again = await ops.crossEntropy(x, Tensor.from(device(), Int32Array.of(0, 3))).read()
+        expectClose('nll', again, [Math.log(4), Math.log(4)], { maxAbs: 1e-6 })
+      },
+    )
   })
 })
 

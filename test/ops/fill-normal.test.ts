@@ -35,7 +35,12 @@ onEachDevice((device) => {
 
     it('is a function of the seed and the index alone', async () => {
       const whole = await draw(1000, 42)
-      for (const [first, count] of [[0, 1], [1, 10], [3, 500], [997, 3]] as const) {
+      for (const [first, count] of [
+        [0, 1],
+        [1, 10],
+        [3, 500],
+        [997, 3],
+      ] as const) {
         expectClose(`from ${first}`, await draw(count, 42, first), whole.slice(first, first + count), { maxAbs: 0 })
       }
       expect([...(await draw(1000, 43))]).not.toEqual([...whole])
@@ -52,7 +57,12 @@ onEachDevice((device) => {
       const half = ops.fillNormal(Tensor.empty(device(), [1001], 'bf16'), 0.02, 5)
       expectClose('bf16', await half.readFloats(), roundAllToBf16(wide), { relativeL2: 1e-4 })
       const unit = await draw(1001, 5)
-      expectClose('scaled', wide, unit.map((x) => x * 0.02), { relativeL2: 1e-6 })
+      expectClose(
+        'scaled',
+        wide,
+        unit.map((x) => x * 0.02),
+        { relativeL2: 1e-6 },
+      )
     })
 
     it('is the same on every instruction set, to rounding', async () => {

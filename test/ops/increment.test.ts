@@ -6,7 +6,10 @@ import { onEachDevice } from '../support/devices.js'
 onEachDevice((device) => {
   describe('increment', () => {
     it.each([0, 1, 5, 1000])('%i elements', async (count) => {
-      const x = Tensor.from(device(), Int32Array.from({ length: count }, (_, i) => i))
+      const x = Tensor.from(
+        device(),
+        Int32Array.from({ length: count }, (_, i) => i),
+      )
       ops.increment(x)
       ops.increment(x, -3)
       expect([...(await x.read())]).toEqual(Array.from({ length: count }, (_, i) => i - 2))

@@ -30,7 +30,8 @@ const extents = (layout: Layout, m: number, n: number, k: number): [a: number[],
   layout === 'nt' ? [n, k] : [k, n],
 ]
 
-const rounded = (values: Float32Array, dtype: DType): Float32Array => (dtype === 'bf16' ? roundAllToBf16(values) : values)
+const rounded = (values: Float32Array, dtype: DType): Float32Array =>
+  dtype === 'bf16' ? roundAllToBf16(values) : values
 
 onEachDevice((device) => {
   describe.each(layouts)('matmul %s', (layout) => {
@@ -45,26 +46,42 @@ onEachDevice((device) => {
       ['bf16', 'bf16', 'f32'],
       ['f32', 'f32', 'bf16'],
     ])('%s · %s → %s', async (...dtypes) => {
-      for (const shape of [[1, 70, 257], [3, 40, 100], [33, 47, 65], [70, 130, 96]] as const) {
+      for (const shape of [
+        [1, 70, 257],
+        [3, 40, 100],
+        [33, 47, 65],
+        [70, 130, 96],
+      ] as const) {
         await compare(device(), layout, shape, dtypes)
       }
     })
 
     it('adds to the result with accumulate', async () => {
-      for (const [m, n, k] of [[1, 30, 20], [6, 50, 40], [65, 33, 300]] as const) {
+      for (const [m, n, k] of [
+        [1, 30, 20],
+        [6, 50, 40],
+        [65, 33, 300],
+      ] as const) {
         const random = new TestRandom(m)
         const [aShape, bShape] = extents(layout, m, n, k)
         const a = random.normals(m * k)
         const b = random.normals(n * k)
         const c = random.normals(m * n)
         const out = Tensor.from(device(), c, [m, n])
-        ops.matmul(Tensor.from(device(), a, aShape), Tensor.from(device(), b, bShape), { layout, accumulate: true, out })
+        ops.matmul(Tensor.from(device(), a, aShape), Tensor.from(device(), b, bShape), {
+          layout,
+          accumulate: true,
+          out,
+        })
         expectClose('c', await out.read(), matmul(a, b, m, n, k, layout, c), { relativeL2: 1e-6 })
       }
     })
 
     it('of nothing is nothing, and a sum over nothing is zero', async () => {
-      for (const [m, n, k] of [[0, 3, 4], [3, 0, 4]] as const) {
+      for (const [m, n, k] of [
+        [0, 3, 4],
+        [3, 0, 4],
+      ] as const) {
         const [aShape, bShape] = extents(layout, m, n, k)
         const out = ops.matmul(Tensor.zeros(device(), aShape, 'f32'), Tensor.zeros(device(), bShape, 'f32'), { layout })
         expect((await out.read()).length).toBe(0)
@@ -72,9 +89,27 @@ onEachDevice((device) => {
       const filled = ops.fill(Tensor.empty(device(), [2, 3], 'f32'), 5)
       const [aShape, bShape] = extents(layout, 2, 3, 0)
       const nothing: [Tensor, Tensor] = [Tensor.empty(device(), aShape, 'f32'), Tensor.empty(device(), bShape, 'f32')]
-      device().addon.opMatmul(nothing[0].handle, nothing[1].handle, filled.handle, 2, 3, 0, layouts.indexOf(layout), true)
+      device().addon.opMatmul(
+        nothing[0].handle,
+        nothing[1].handle,
+        filled.handle,
+        2,
+        3,
+        0,
+        layouts.indexOf(layout),
+        true,
+      )
       expect([...(await filled.read())]).toEqual([5, 5, 5, 5, 5, 5])
-      device().addon.opMatmul(nothing[0].handle, nothing[1].handle, filled.handle, 2, 3, 0, layouts.indexOf(layout), false)
+      device().addon.opMatmul(
+        nothing[0].handle,
+        nothing[1].handle,
+        filled.handle,
+        2,
+        3,
+        0,
+        layouts.indexOf(layout),
+        false,
+      )
       expect([...(await filled.read())]).toEqual([0, 0, 0, 0, 0, 0])
     })
   })
@@ -109,7 +144,11 @@ onEachDevice((device) => {
 itIsTheSameOnAnyThreads(async (device) => {
   const results: Float32Array[] = []
   for (const layout of layouts) {
-    for (const [m, n, k] of [[1, 301, 200], [5, 77, 130], [130, 190, 300]] as const) {
+    for (const [m, n, k] of [
+      [1, 301, 200],
+      [5, 77, 130],
+      [130, 190, 300],
+    ] as const) {
       const random = new TestRandom(7)
       const [aShape, bShape] = extents(layout, m, n, k)
       const a = Tensor.from(device, random.normals(m * k), aShape)

@@ -19,8 +19,16 @@ interface Settings {
 onEachDevice((device) => {
   // What lies behind a row's end is no history: ids that would be an error if they were read.
   const history = (): Tensor =>
-    Tensor.from(device(), Int32Array.from(histories.flatMap((ids) => [...ids, ...Array(stride - ids.length).fill(9999)])), [rows, stride])
-  const lengths = (): Tensor => Tensor.from(device(), Int32Array.from(histories, (ids) => ids.length))
+    Tensor.from(
+      device(),
+      Int32Array.from(histories.flatMap((ids) => [...ids, ...Array(stride - ids.length).fill(9999)])),
+      [rows, stride],
+    )
+  const lengths = (): Tensor =>
+    Tensor.from(
+      device(),
+      Int32Array.from(histories, (ids) => ids.length),
+    )
 
   describe('processLogits', () => {
     it.each<[string, Settings]>([
@@ -70,17 +78,19 @@ onEachDevice((device) => {
       await expectError(half, 'ERR_ALMA_SHAPE', /ProcessLogits: suppress and suppressBelow go together/)
     })
 
-    it.each<[string, number, number]>([['an id', 40, 1], ['a negative id', -1, 1], ['a length', 0, 3], ['a negative length', 0, -1]])(
-      '%s out of range: an error at the next read, and the device goes on',
-      async (_name, id, length) => {
-        const x = Tensor.zeros(device(), [1, vocab], 'f32')
-        const ids = Tensor.from(device(), Int32Array.of(id, 0), [1, 2])
-        const options = { history: ids, repetitionPenalty: 2, noRepeatNgramSize: 2 }
-        ops.processLogits(x, { ...options, historyLength: Tensor.from(device(), Int32Array.of(length)) })
-        await expectError(() => x.read(), 'ERR_ALMA_DEVICE', /process_?logits/i)
-        ops.processLogits(x, { ...options, historyLength: Tensor.from(device(), Int32Array.of(0)) })
-        expect((await x.read()).length).toBe(vocab)
-      },
-    )
+    it.each<[string, number, number]>([
+      ['an id', 40, 1],
+      ['a negative id', -1, 1],
+      ['a length', 0, 3],
+      ['a negative length', 0, -1],
+    ])('%s out of range: an error at the next read, and the device goes on', async (_name, id, length) => {
+      const x = Tensor.zeros(device(), [1, vocab], 'f32')
+      const ids = Tensor.from(device(), Int32Array.of(id, 0), [1, 2])
+      const options = { history: ids, repetitionPenalty: 2, noRepeatNgramSize: 2 }
+      ops.processLogits(x, { ...options, historyLength: Tensor.from(device(), Int32Array.of(length)) })
+      await expectError(() => x.read(), 'ERR_ALMA_DEVICE', /process_?logits/i)
+      ops.processLogits(x, { ...options, historyLength: Tensor.from(device(), Int32Array.of(0)) })
+      expect((await x.read()).length).toBe(vocab)
+    })
   })
 })

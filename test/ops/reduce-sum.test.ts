@@ -30,7 +30,9 @@ onEachDevice((device) => {
     it('keeps small numbers beside large ones: the sum is formed in float64', async () => {
       const values = new Float32Array(100_001).fill(1e-3)
       values[0] = 1e6
-      expectClose('sum', await ops.reduceSum(Tensor.from(device(), values)).read(), [sum(values, 1)], { relativeL2: 1e-7 })
+      expectClose('sum', await ops.reduceSum(Tensor.from(device(), values)).read(), [sum(values, 1)], {
+        relativeL2: 1e-7,
+      })
     })
 
     it('names the op and what does not fit', async () => {

@@ -7,7 +7,13 @@ import { describeOpCases, numberOf } from '../support/op-fixtures.js'
 import { TestRandom } from '../support/random.js'
 import { rmsNorm, rmsNormBackward } from '../support/reference.js'
 
-const shapes = [[1, 1], [3, 7], [5, 64], [33, 100], [2, 4097]] as const
+const shapes = [
+  [1, 1],
+  [3, 7],
+  [5, 64],
+  [33, 100],
+  [2, 4097],
+] as const
 
 function problem(rows: number, cols: number) {
   const random = new TestRandom(rows + 1000 * cols)
@@ -21,7 +27,8 @@ function problem(rows: number, cols: number) {
   }
 }
 
-const plus = (a: Float32Array, b: ArrayLike<number>): Float64Array => Float64Array.from(a, (x, i) => x + (b[i] ?? Number.NaN))
+const plus = (a: Float32Array, b: ArrayLike<number>): Float64Array =>
+  Float64Array.from(a, (x, i) => x + (b[i] ?? Number.NaN))
 
 onEachDevice((device) => {
   describeOpCases('rmsnorm', (opCase) => {
@@ -104,7 +111,11 @@ onEachDevice((device) => {
       const wrong = Tensor.zeros(device(), [7], 'f32')
       await expectError(() => ops.rmsNorm(x, wrong), 'ERR_ALMA_SHAPE', /^rmsNorm: weight/)
       const inverseRms = Tensor.zeros(device(), [1], 'f32')
-      await expectError(() => ops.rmsNorm(x, weight, { inverseRms }), 'ERR_ALMA_SHAPE', /RmsNorm: inverseRms has 1 elements, 2 are needed/)
+      await expectError(
+        () => ops.rmsNorm(x, weight, { inverseRms }),
+        'ERR_ALMA_SHAPE',
+        /RmsNorm: inverseRms has 1 elements, 2 are needed/,
+      )
       const half = Tensor.zeros(device(), [2, 8], 'bf16')
       await expectError(() => ops.rmsNorm(x, weight, { out: half }), 'ERR_ALMA_SHAPE', /dtype/)
       await expectError(() => ops.rmsNorm(x, weight, { residual: x }), 'ERR_ALMA_SHAPE', /sum is needed/)

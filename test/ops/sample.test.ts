@@ -12,7 +12,10 @@ async function draws(device: Device, logits: Float32Array, rows: number, setting
   const vocab = logits.length
   const all = new Float32Array(rows * vocab)
   for (let r = 0; r < rows; r++) all.set(logits, r * vocab)
-  const stream = Tensor.from(device, Int32Array.from({ length: rows }, (_, r) => r))
+  const stream = Tensor.from(
+    device,
+    Int32Array.from({ length: rows }, (_, r) => r),
+  )
   const position = Tensor.zeros(device, [rows], 'i32')
   using x = Tensor.from(device, all, [rows, vocab])
   return ops.sample(x, { stream, position, seed: 1, ...settings }).readInts()
@@ -74,7 +77,11 @@ onEachDevice((device) => {
       const streams = random.integers(9, 1000)
       const positions = random.integers(9, 1000)
       const run = async (rows: readonly number[], seed = 77): Promise<number[]> => {
-        const pick = (values: Int32Array): Tensor => Tensor.from(device(), Int32Array.from(rows, (r) => values[r] ?? 0))
+        const pick = (values: Int32Array): Tensor =>
+          Tensor.from(
+            device(),
+            Int32Array.from(rows, (r) => values[r] ?? 0),
+          )
         const some = Float32Array.from(rows.flatMap((r) => [...logits.subarray(r * vocab, (r + 1) * vocab)]))
         const x = Tensor.from(device(), some, [rows.length, vocab])
         return [...(await ops.sample(x, { stream: pick(streams), position: pick(positions), seed }).read())]
@@ -93,7 +100,9 @@ onEachDevice((device) => {
       const [id = -1] = await ops
         .sample(x, { stream: zero, position: zero, seed: 4, temperature: 0.3, topK: 5, topP: 0.9, logprob })
         .readInts()
-      expectClose('logprob', await logprob.read(), [(logits[id] ?? Number.NaN) - softmax(logits).logSumExp], { maxAbs: 1e-5 })
+      expectClose('logprob', await logprob.read(), [(logits[id] ?? Number.NaN) - softmax(logits).logSumExp], {
+        maxAbs: 1e-5,
+      })
     })
 
     it('keeps ties of the k-th value, and never draws a banned id', async () => {

@@ -7,21 +7,23 @@ import { TestRandom } from '../support/random.js'
 
 onEachDevice((device) => {
   describe('scatterRows', () => {
-    it.each([['f32', 'f32'], ['bf16', 'bf16'], ['f32', 'bf16'], ['bf16', 'f32']] as const)(
-      '%s into %s: the named rows and no others',
-      async (from, to) => {
-        const [tableRows, cols] = [40, 17]
-        const rows = Int32Array.of(39, 0, 7, 8, 20)
-        const values = roundAllToBf16(new TestRandom(1).normals(rows.length * cols))
-        const table = ops.fill(Tensor.empty(device(), [tableRows, cols], to), -5)
-        ops.scatterRows(Tensor.from(device(), values, [rows.length, cols], from), Tensor.from(device(), rows), table)
-        const expected = new Float32Array(tableRows * cols).fill(-5)
-        rows.forEach((row, i) => {
-          expected.set(values.subarray(i * cols, (i + 1) * cols), row * cols)
-        })
-        expectClose('table', await table.read(), expected, { maxAbs: 0 })
-      },
-    )
+    it.each([
+      ['f32', 'f32'],
+      ['bf16', 'bf16'],
+      ['f32', 'bf16'],
+      ['bf16', 'f32'],
+    ] as const)('%s into %s: the named rows and no others', async (from, to) => {
+      const [tableRows, cols] = [40, 17]
+      const rows = Int32Array.of(39, 0, 7, 8, 20)
+      const values = roundAllToBf16(new TestRandom(1).normals(rows.length * cols))
+      const table = ops.fill(Tensor.empty(device(), [tableRows, cols], to), -5)
+      ops.scatterRows(Tensor.from(device(), values, [rows.length, cols], from), Tensor.from(device(), rows), table)
+      const expected = new Float32Array(tableRows * cols).fill(-5)
+      rows.forEach((row, i) => {
+        expected.set(values.subarray(i * cols, (i + 1) * cols), row * cols)
+      })
+      expectClose('table', await table.read(), expected, { maxAbs: 0 })
+    })
 
     it('of no rows changes nothing', async () => {
       const table = Tensor.from(device(), [1, 2, 3, 4], [2, 2])
@@ -32,7 +34,11 @@ onEachDevice((device) => {
     it('names the op and what does not fit', async () => {
       const table = Tensor.zeros(device(), [3, 2], 'f32')
       const input = Tensor.zeros(device(), [2, 2], 'f32')
-      await expectError(() => ops.scatterRows(input, input.view([2]), table), 'ERR_ALMA_SHAPE', /ScatterRows: rows is f32/)
+      await expectError(
+        () => ops.scatterRows(input, input.view([2]), table),
+        'ERR_ALMA_SHAPE',
+        /ScatterRows: rows is f32/,
+      )
     })
 
     it.each([3, -1])('row %i of a table of 3: an error at the next read, and the device goes on', async (row) => {

@@ -8,7 +8,15 @@ const at = (values: Numbers, index: number): number => values[index] ?? Number.N
 
 export type Layout = 'nn' | 'nt' | 'tn'
 
-export function matmul(a: Numbers, b: Numbers, m: number, n: number, k: number, layout: Layout, c?: Numbers): Float64Array {
+export function matmul(
+  a: Numbers,
+  b: Numbers,
+  m: number,
+  n: number,
+  k: number,
+  layout: Layout,
+  c?: Numbers,
+): Float64Array {
   const out = new Float64Array(m * n)
   for (let i = 0; i < m; i++) {
     for (let j = 0; j < n; j++) {
@@ -126,7 +134,8 @@ function eachQuery(
           let dot = 0
           for (let d = 0; d < headDim; d++) {
             dot +=
-              at(q, ((begin + i) * heads + h) * headDim + d) * at(k, ((at(kBegin, s) + j) * kvHeads + kvHead) * headDim + d)
+              at(q, ((begin + i) * heads + h) * headDim + d) *
+              at(k, ((at(kBegin, s) + j) * kvHeads + kvHead) * headDim + d)
           }
           scores[j] = dot * scale
         }

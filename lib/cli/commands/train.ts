@@ -1,0 +1,46 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { ioError } from '../../errors.js'
+import { type CliIo, writeTo } from '../io.js'
+import { addDeviceOptions, addJsonOption, loadModel, type ModelOptions } from '../model.js'
+
+interface TrainCommandOptions extends Omit<ModelOptions, 'model'> {
+  readonly resume: boolean
+  readonly json: boolean
+}
+
+export function trainCommand(program: Command, io: CliIo): void {
+  const command = program
+    .command('train')
+    .description('fine-tune a model as a recipe says: { "model", "output", "stages" } in JSON or YAML')
+    .argument('<recipe>', 'recipe file; its paths are relative to it')
+    .option('--resume', 'go on from the newest checkpoint in the output folder', false)
+  addJsonOption(addDeviceOptions(command)).action((recipe: string, options: TrainCommandOptions) =>
+    train(recipe, options, io),
+  )
+}
+
+async function train(recipeFile: string, options: TrainCommandOptions, io: CliIo): Promise<void> {
+  const { createProgressReporter, readRecipe } = await import('../../train/index.js')
+  const { model, output, stages } = await readRecipe(recipeFile)
+  try {
+    await mkdir(output, { recursive: true })
+  } catch (error) {
+    throw ioError('write', output, error)
+  }
+  await using alma = await loadModel(io, { ...options, model })
+  const progress = await createProgressReporter({ stream: io.stderr, logFile: join(output, 'training-log.jsonl') })
+  try {
+    const report = await alma.finetune(stages, {
+      output,
+      resume: options.resume,
+      signal: io.signal,
+      onProgress: progress.onProgress,
+    })
+    const text = options.json ? JSON.stringify(report) : `The trained model is in ${output}`
+    await writeTo(io.stdout, `${text}\n`, io.signal)
+  } finally {
+    await progress.close()
+  }
+}

@@ -1,0 +1,71 @@
+#include "cpu_check.h"
+
+namespace alma::test {
+namespace {
+
+void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64_t n, int64_t k, DType da, DType db, DType dc,
+         bool accumulate) {
+  Tensor a = Tensor::normal(da, static_cast<size_t>(m * k), random), b = Tensor::normal(db, static_cast<size_t>(k * n), random);
+  Tensor c = Tensor::normal(dc, static_cast<size_t>(m * n), random);
+  std::vector<double> expected = c.values();
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int64_t p = 0; p < k; ++p) {
+        const double x = a.get(static_cast<size_t>(layout == MatmulLayout::tn ? p * m + i : i * k + p));
+        const double y = b.get(static_cast<size_t>(layout == MatmulLayout::nt ? j * k + p : p * n + j));
+        sum += x * y;
+      }
+      double& out = expected[static_cast<size_t>(i * n + j)];
+      out = accumulate ? out + sum : sum;
+    }
+  ops.matmul({a.ref(), b.ref(), c.ref(), m, n, k, layout, accumulate});
+  static const char* const names[] = {"nn", "nt", "tn"};
+  close(c, expected, tolerance_of(dc, 2e-6),
+        std::string("matmul ") + names[static_cast<int>(layout)] + " " + shape_text({m, n, k}) + " " + name_of(da) + "·" +
+            name_of(db) + "→" + name_of(dc) + (accumulate ? " +" : ""));
+}
+
+}  // namespace
+
+void test_matmul(cpu::CpuOps& ops) {
+  Random random;
+  const DType types[] = {DType::f32, DType::bf16};
+  const int64_t shapes[][3] = {{1, 1, 1},   {1, 37, 5},   {2, 33, 130}, {3, 9, 64},   {4, 50, 77}, {5, 19, 33},  {6, 40, 100},
+                               {7, 21, 48}, {8, 65, 129}, {9, 16, 3},   {13, 47, 31}, {14, 32, 1}, {31, 17, 65}, {40, 70, 90},
+                               {0, 5, 5},   {5, 0, 5},    {3, 4, 0},    {12, 5, 0}};
+  for (const auto& s : shapes)
+    for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
+      for (const DType da : types)
+        for (const DType db : types)
+          for (const DType dc : types)
+            for (const bool accumulate : {false, true}) one(ops, random, layout, s[0], s[1], s[2], da, db, dc, accumulate);
+  // Larger than a tile and than a block of k; enough work for several threads.
+  for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
+    for (const DType type : types) one(ops, random, layout, 203, 301, 517, type, type, type, true);
+  for (const DType type : types) {
+    one(ops, random, MatmulLayout::nn, 17, 35, 4500, type, type, type, false);  // several outer blocks of k
+    one(ops, random, MatmulLayout::tn, 2100, 20, 9, type, type, type, false);   // … of m
+    one(ops, random, MatmulLayout::nt, 20, 2100, 9, type, type, type, true);    // … of n
+    one(ops, random, MatmulLayout::nt, 3, 1001, 513, type, type, type, false);  // skinny, in parallel
+  }
+
+  // A row of a skinny product does not depend on the other rows.
+  Tensor a = Tensor::normal(DType::f32, 8 * 100, random), b = Tensor::normal(DType::f32, 50 * 100, random);
+  Tensor eight(DType::f32, 8 * 50), one_row(DType::f32, 50);
+  ops.matmul({a.ref(), b.ref(), eight.ref(), 8, 50, 100, MatmulLayout::nt, false});
+  ops.matmul({a.ref(), b.ref(), one_row.ref(), 1, 50, 100, MatmulLayout::nt, false});
+  bool same = true;
+  for (size_t i = 0; i < 50; ++i) same = same && eight.get(i) == one_row.get(i);
+  check(same, "skinny matmul: rows independent of the batch");
+
+  // NaN and infinity go where they belong and nowhere else.
+  Tensor x = Tensor::normal(DType::f32, 20 * 30, random), y = Tensor::normal(DType::f32, 30 * 40, random), z(DType::f32, 20 * 40);
+  x.set(3 * 30 + 4, NAN);
+  ops.matmul({x.ref(), y.ref(), z.ref(), 20, 40, 30, MatmulLayout::nn, false});
+  int wrong = 0;
+  for (size_t i = 0; i < 20 * 40; ++i) wrong += std::isnan(z.get(i)) != (i / 40 == 3);
+  check(wrong == 0, "matmul: NaN in one row");
+}
+
+}  // namespace alma::test
