@@ -1,4 +1,5 @@
 /** A model with random weights and a tokenizer: it translates nothing, but it does so reproducibly, and in milliseconds. */
+import { rmSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +19,8 @@ const sentences = [
 /** Trained on a few sentences; bytes stand for everything else. */
 export async function tinyTokenizer(): Promise<Tokenizer> {
   const folder = await mkdtemp(join(tmpdir(), 'alma-test-tokenizer-'))
+  // Saving a model copies the tokenizer's files from here, so they stay until the end.
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   await saveTrainedTokenizer(folder, await trainBpeTokenizer(sentences, { vocabSize: 320 }))
   const tokenizer = await loadTokenizer(folder)
   if (tokenizer === undefined) throw new Error('the tokenizer that was saved is not there')
