@@ -87,7 +87,7 @@ export class DecodingBatch {
     const { rows } = this.#state
     // All rows of a state have taken as many steps; an unfinished one counts them.
     const steps = Math.max(...rows.map(({ sequence }) => sequence.generated.length))
-    return steps < 0
+    return rows.some(({ sequence }) => sequence.prompt.length + steps >= this.#cache.capacity)
   }
 
   #enqueuePrefill({ pieces, begin, end }: PrefillPart): void {
