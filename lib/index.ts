@@ -40,6 +40,7 @@ export {
 } from './model/index.js'
 export {
   type BuildInformation,
+  type CudaDevices,
   Device,
   type DeviceListing,
   type DeviceMemory,

@@ -1,4 +1,4 @@
-// `npm run test:prebuild`: checks the binary of `npm run prebuilds`, then runs the tests on it. Arguments go to vitest.
+// `npm run test:prebuild`: checks the binary of `npm run prebuild`, then runs the tests on it. Arguments go to vitest.
 import { spawnSync } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ const glibcFloor = [2, 34] // docs/building.md and the load error name it
 const sizeLimit = 40e6 // bytes: what a package on npm can carry without trouble
 
 const file = join(prebuildFolder, prebuildName)
-if (!existsSync(file)) fail(`${file} is missing: npm run prebuilds`)
+if (!existsSync(file)) fail(`${file} is missing: npm run prebuild`)
 if (statSync(file).size > sizeLimit) fail(`${file} has ${statSync(file).size} bytes, more than ${sizeLimit}`)
 if (process.platform === 'linux') {
   const symbols = spawnSync('objdump', ['-T', file], { encoding: 'utf8', maxBuffer: 1 << 28 })

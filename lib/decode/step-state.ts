@@ -180,7 +180,7 @@ function hostState(
     kBegin: column((row) => cache.row(row.slot, 0)),
     kEnd: column((row) => cache.row(row.slot, position(row) + 1)),
     streams: column(({ sequence }) => sequence.index),
-    suppressBelow: column((row) => minNewTokens),
+    suppressBelow: column((row) => prompted(row) + minNewTokens),
     historyLength: column((row) => prompted(row) + row.sequence.generated.length),
     history,
   }

@@ -1,7 +1,7 @@
 import { AlmaError } from '../errors.js'
 import { Graph } from './graph.js'
 import { loadAddon } from './load-addon.js'
-import type { BuildInformation, DeviceMemory, NativeAddon } from './native-addon.js'
+import type { BuildInformation, CudaDevices, DeviceMemory, NativeAddon } from './native-addon.js'
 
 export interface DeviceOptions {
   /** Worker threads of the CPU device, the engine's own included. Default: all processors that the process may use. */
@@ -71,6 +71,11 @@ export class Device {
     const { cpuInstructionSets, processors } = loadAddon().buildInformation()
     const best = cpuInstructionSets.filter((name) => !name.startsWith('emulated-')).at(-1)
     return [{ name: 'cpu', description: `CPU, ${best}, ${processors} ${processors === 1 ? 'thread' : 'threads'}` }]
+  }
+
+  /** The GPUs of this machine, or why there is none to use. This version lists them and computes on the CPU. */
+  static cudaDevices(): CudaDevices {
+    return loadAddon().cudaDevices()
   }
 
   /** How the native addon was built. */

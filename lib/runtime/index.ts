@@ -1,7 +1,7 @@
 export { Device, type DeviceListing, type DeviceOptions } from './device.js'
 export { type DType, dtypeSize, type StorageDType } from './dtype.js'
 export { Graph } from './graph.js'
-export type { BuildInformation, DeviceMemory } from './native-addon.js'
+export type { BuildInformation, CudaDevices, DeviceMemory } from './native-addon.js'
 export * as ops from './ops.js'
 export { Scope } from './scope.js'
 export { type Shape, Tensor } from './tensor.js'

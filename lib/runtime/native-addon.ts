@@ -7,6 +7,7 @@
  */
 export interface NativeAddon {
   buildInformation(): BuildInformation
+  cudaDevices(): CudaDevices
   setErrorClass(make: new (code: never, message: string) => Error): void
   emptyCall(): void
 
@@ -214,6 +215,18 @@ export interface BuildInformation {
   readonly cpuInstructionSets: readonly string[]
   /** Processors that this process may use: affinity mask and container quota. */
   readonly processors: number
+}
+
+/** The GPUs that the driver reports. */
+export interface CudaDevices {
+  readonly devices: readonly {
+    readonly name: string
+    /** `'9.0'`. */
+    readonly computeCapability: string
+    readonly memoryBytes: number
+  }[]
+  /** Why there is none to use; empty when there is one. */
+  readonly reason: string
 }
 
 /** Bytes. `free` and `total` are the device's (for the CPU: the machine's or the container's). */

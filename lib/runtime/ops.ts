@@ -9,7 +9,7 @@
  * table): ERR_ALMA_DEVICE, at the next read.
  */
 import { AlmaError } from '../errors.js'
-import { Tensor } from './tensor.js'
+import { countOf, Tensor } from './tensor.js'
 
 const ABSENT = -1
 const handleOf = (tensor: Tensor | undefined): number => (tensor === undefined ? ABSENT : tensor.handle)
@@ -22,7 +22,7 @@ function mismatch(op: string, what: string): AlmaError {
 /** The last extent, and the product of the ones before it. */
 function rowsAndColumns(tensor: Tensor): [rows: number, cols: number] {
   const cols = tensor.shape.at(-1) ?? 1
-  return [cols === 0 ? 0 : tensor.count / cols, cols]
+  return [cols === 0 ? countOf(tensor.shape.slice(0, -1)) : tensor.count / cols, cols]
 }
 
 function headsOf(op: string, name: string, tensor: Tensor): [tokens: number, heads: number, headDim: number] {

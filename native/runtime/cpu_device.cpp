@@ -6,6 +6,7 @@
 #include "device.h"
 #include "engine.h"
 #include "error.h"
+#include "memory_tasks.h"
 
 namespace alma {
 
@@ -23,20 +24,6 @@ class LaunchTask final : public Task {
   // The storages inside may only be let go on the JavaScript thread. They are: the graph's owner there keeps a reference and
   // gives it up through a task of its own (see GraphReleaseTask in the binding), behind every launch.
   std::shared_ptr<Recording> recording_;
-};
-
-class FreeTask final : public Task {
- public:
-  FreeTask(MemorySource& source, std::vector<CachingAllocator::Block> blocks) : source_(source), blocks_(std::move(blocks)) {}
-  ~FreeTask() override {
-    for (const auto& block : blocks_) source_.free(block.data, block.bytes);
-  }
-  void run(Ops&) override {}
-  void settle(const Failure*) noexcept override { delete this; }
-
- private:
-  MemorySource& source_;
-  std::vector<CachingAllocator::Block> blocks_;
 };
 
 class CpuDevice final : public Device {
@@ -59,7 +46,7 @@ class CpuDevice final : public Device {
   }
   void reset_failure(uint64_t serial) override { engine_->reset(serial); }
   void release_cached_memory() override {
-    submit_task(std::make_unique<FreeTask>(allocator().source(), allocator().release_cached()));
+    submit_task(std::make_unique<FreeBlocksTask>(allocator().source(), allocator().release_cached()));
   }
   void begin_close() override {
     closed_ = true;

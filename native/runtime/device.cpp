@@ -3,20 +3,9 @@
 #include <utility>
 
 #include "error.h"
+#include "memory_tasks.h"
 
 namespace alma {
-
-namespace {
-class UnmapTask final : public Task {
- public:
-  explicit UnmapTask(MappedFile file) : file_(std::move(file)) {}
-  void run(Ops&) override {}
-  void settle(const Failure*) noexcept override { delete this; }
-
- private:
-  MappedFile file_;
-};
-}  // namespace
 
 MappedStorage::MappedStorage(std::shared_ptr<Device> device, MappedFile file, size_t bytes)
     : Storage(std::move(device), {file.data(), bytes}), file_(std::move(file)) {
@@ -26,7 +15,12 @@ MappedStorage::MappedStorage(std::shared_ptr<Device> device, MappedFile file, si
 MappedStorage::~MappedStorage() { device_->retire(std::move(file_)); }
 
 Storage::~Storage() {
-  if (owns_block_) device_->allocator().recycle(block_);
+  if (!owns_block_) return;
+  if (!device_->closed()) {
+    device_->allocator().recycle(block_);
+    return;
+  }
+  device_->submit_task(std::make_unique<FreeBlocksTask>(device_->allocator().source(), std::vector{block_}));
 }
 
 std::shared_ptr<Storage> Device::allocate(size_t bytes) {

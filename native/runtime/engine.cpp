@@ -33,6 +33,13 @@ Engine::~Engine() {
 
 void Engine::submit_task(std::unique_ptr<Task> task) {
   if (stopped_) {
+    {
+      std::lock_guard lock(late_mutex_);
+      if (!finished_) {
+        late_.push_back(std::move(task));
+        return;
+      }
+    }
     task.release()->settle(&kStopped);
     return;
   }
@@ -49,6 +56,13 @@ void Engine::begin_stop() {
 
 void Engine::finish_stop() {
   if (thread_.joinable()) thread_.join();
+  std::vector<std::unique_ptr<Task>> late;
+  {
+    std::lock_guard lock(late_mutex_);
+    finished_ = true;
+    late.swap(late_);
+  }
+  for (auto& task : late) task.release()->settle(&kStopped);
 }
 
 void Engine::loop() {

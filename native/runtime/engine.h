@@ -7,8 +7,10 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "command_queue.h"
 
@@ -36,7 +38,11 @@ class Engine {
   CommandQueue queue_;
   std::optional<Failure> failure_;
   uint64_t serial_ = 0;
-  bool stopped_ = false;
+  bool stopped_ = false;  // producer's thread
+  // Tasks that come after the stop: they free memory, so they must outlive the command in progress.
+  std::mutex late_mutex_;
+  std::vector<std::unique_ptr<Task>> late_;
+  bool finished_ = false;
   std::thread thread_;
 };
 

@@ -109,6 +109,19 @@ describe('Alma', () => {
       await expect(stream.next()).rejects.toThrow('enough')
     })
 
+    it('decodes no further than the first line', async () => {
+      const { tokenizer } = alma
+      let decoded = 0
+      const chatty = Object.create(tokenizer, {
+        streamDecoder: { value: () => ({ push: () => (++decoded === 3 ? 'b\nmore' : 'a'), end: () => '' }) },
+        vocabSize: { value: tokenizer.vocabSize },
+        encode: { value: tokenizer.encode.bind(tokenizer) },
+      }) as typeof tokenizer
+      await using talker = await Alma.create({ ...alma.config, eosTokenIds: [] }, { tokenizer: chatty, device })
+      expect(await collect(talker.translateStream('Guten Morgen!', direction))).toEqual(['a', 'a', 'b'])
+      expect(decoded).toBe(3)
+    })
+
     it('can be used inside the loop of another one', async () => {
       const alone = (await alma.translate('Wie geht es dir heute?', direction)).text
       let joined = ''

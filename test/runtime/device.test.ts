@@ -130,6 +130,6 @@ describe('device.probe', () => {
       const value = await device.probe(what, { bytes: 2 ** 22, seconds: 0.02 })
       expect(value, what).toBeGreaterThan(1e6)
     }
-    await expectError(() => device.probe('luck'), 'ERR_ALMA_DEVICE', /luck/)
+    await expectError(() => device.probe('luck'), 'ERR_ALMA_OPTION', /luck/)
   })
 })

@@ -77,7 +77,7 @@ describe('graphs', () => {
     expect([...(await out.read())]).toEqual([200_000])
     await device.synchronize()
     expect(device.memory().allocated).toBe(before)
-    await expectError(() => graph.launch(), 'ERR_ALMA_DISPOSED', /graph was disposed/)
+    await expectError(() => graph.launch(), 'ERR_ALMA_DISPOSED', /graph or its device was disposed/)
   })
 
   it('allocate nothing when they are launched', async () => {
@@ -88,7 +88,9 @@ describe('graphs', () => {
     const { allocated, reserved } = device.memory()
     for (let i = 0; i < 100; i++) graph.launch()
     await device.synchronize()
-    expect(device.memory()).toMatchObject({ allocated, reserved })
+    // Less is possible: what nobody disposed is collected some time.
+    expect(device.memory().allocated).toBeLessThanOrEqual(allocated)
+    expect(device.memory().reserved).toBe(reserved)
     graph.dispose()
   })
 

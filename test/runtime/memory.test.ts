@@ -52,7 +52,8 @@ describe('device.memory()', () => {
     for (let i = 0; i < 3; i++) await step()
     const { reserved, allocated } = device.memory()
     for (let i = 0; i < 50; i++) await step()
-    expect(device.memory()).toMatchObject({ reserved, allocated })
+    expect(device.memory().reserved).toBe(reserved)
+    expect(device.memory().allocated).toBeLessThanOrEqual(allocated)
   })
 
   it('gives what is kept for reuse back to the system', async () => {

@@ -1,7 +1,7 @@
 import { arch, platform, release } from 'node:os'
 import type { Command } from 'commander'
 import { messageOf } from '../../errors.js'
-import { Device } from '../../runtime/index.js'
+import { type CudaDevices, Device } from '../../runtime/index.js'
 import { type CliIo, writeTo } from '../io.js'
 import { addJsonOption } from '../model.js'
 
@@ -22,6 +22,9 @@ interface Information {
   readonly memory: { readonly free: number; readonly total: number }
   readonly cuda: boolean
   readonly cudaNote: string
+  readonly gpus: CudaDevices['devices']
+  /** Why no GPU is usable; empty when one is. */
+  readonly gpuReason: string
 }
 
 async function info(json: boolean, version: string, io: CliIo): Promise<void> {
@@ -42,13 +45,24 @@ async function native(): Promise<Omit<Information, 'version' | 'node' | 'platfor
   const { cpuInstructionSets, processors, cuda, cudaNote } = Device.buildInformation()
   await using device = Device.open('cpu')
   const { free, total } = device.memory()
-  return { devices: Device.list(), cpuInstructionSets, threads: processors, memory: { free, total }, cuda, cudaNote }
+  const { devices: gpus, reason: gpuReason } = Device.cudaDevices()
+  return {
+    devices: Device.list(),
+    cpuInstructionSets,
+    threads: processors,
+    memory: { free, total },
+    cuda,
+    cudaNote,
+    gpus,
+    gpuReason,
+  }
 }
 
 type System = Pick<Information, 'version' | 'node' | 'platform'>
 
 function textOf(information: System & Partial<Information>): string {
-  const { version, node, platform: system, devices = [], cpuInstructionSets, threads, memory, cudaNote } = information
+  const { version, node, platform: system, devices = [], cpuInstructionSets, threads, memory } = information
+  const { cudaNote, gpus = [], gpuReason = '' } = information
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`
   const rows: (readonly [string, string])[] = [
     ['alma-native', version],
@@ -60,5 +74,9 @@ function textOf(information: System & Partial<Information>): string {
   if (threads !== undefined) rows.push(['threads', String(threads)])
   if (memory !== undefined) rows.push(['memory', `${gib(memory.free)} free of ${gib(memory.total)}`])
   if (cudaNote !== undefined) rows.push(['CUDA', cudaNote])
+  if (gpuReason !== '') rows.push(['GPU', `none usable: ${gpuReason}`])
+  for (const { name, computeCapability, memoryBytes } of gpus) {
+    rows.push(['GPU', `${name}, compute capability ${computeCapability}, ${gib(memoryBytes)}`])
+  }
   return rows.map(([name, value]) => `${name.padEnd(13)}${value}`).join('\n')
 }
