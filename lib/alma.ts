@@ -1,4 +1,4 @@
-import { Lifetime } from './alma/cancellation.js'
+import { Lifetime } from './alma/lifetime.js'
 import {
   type CreateOptions,
   type DeviceChoice,
@@ -168,9 +168,10 @@ export class Alma {
     requireTranslateOptions('translate', options)
     const single = typeof texts === 'string'
     if (!single && !isArrayOf(texts, isString)) throw optionError('texts', 'a string or an array of strings', texts)
-    using call = this.#lifetime.call(options.signal)
     const list = single ? [texts] : texts
-    const translations = await translateTexts(this.#translator(), list, { ...options, signal: call.signal })
+    const translations = await this.#call(options.signal, (signal) =>
+      translateTexts(this.#translator(), list, { ...options, signal }),
+    )
     const [first] = translations
     return single && first !== undefined ? first : translations
   }
@@ -219,9 +220,10 @@ export class Alma {
     options: GenerateOptions = {},
   ): Promise<Generation[]> {
     requireGenerateOptions('generate', options)
-    using call = this.#lifetime.call(options.signal)
-    const decoding = resolveDecoding({ ...options, signal: call.signal }, this.config)
-    const generations = await generateTokens(this.#model, this.#idsOf(prompts), decoding)
+    const generations = await this.#call(options.signal, (signal) => {
+      const decoding = resolveDecoding({ ...options, signal }, this.config)
+      return generateTokens(this.#model, this.#idsOf(prompts), decoding)
+    })
     const tokenizer = this.#tokenizer
     if (tokenizer === undefined) return generations
     return generations.map((generation) => ({ ...generation, text: tokenizer.decode(generation.tokenIds) }))
@@ -236,8 +238,7 @@ export class Alma {
   async score(pairs: readonly ScorePair[], options: ScoreOptions = {}): Promise<Score[]> {
     requireScoreOptions(options)
     if (!Array.isArray(pairs)) throw optionError('pairs', 'an array of { source, target, from, to }', pairs)
-    using call = this.#lifetime.call(options.signal)
-    return await scorePairs(this.#translator(), pairs, { ...options, signal: call.signal })
+    return await this.#call(options.signal, (signal) => scorePairs(this.#translator(), pairs, { ...options, signal }))
   }
 
   /**
@@ -249,8 +250,7 @@ export class Alma {
   async finetune(stages: Stage | readonly Stage[], options: FinetuneOptions = {}): Promise<FinetuneReport> {
     // Loaded when it is used: a program that only translates has no use for the trainer.
     const { finetune } = await import('./train/index.js')
-    using call = this.#lifetime.call(options.signal)
-    return await finetune(this, stages, { ...options, signal: call.signal })
+    return await this.#call(options.signal, (signal) => finetune(this, stages, { ...options, signal }))
   }
 
   /**
@@ -259,8 +259,9 @@ export class Alma {
    * @throws AlmaError ERR_ALMA_CORPUS, ERR_ALMA_IO, and what {@link translate} throws.
    */
   async evaluate(corpus: EvaluationCorpus, options: EvaluateOptions = {}): Promise<Evaluation> {
-    using call = this.#lifetime.call(options.signal)
-    return await evaluateCorpus(this.#translator(), corpus, { ...options, signal: call.signal })
+    return await this.#call(options.signal, (signal) =>
+      evaluateCorpus(this.#translator(), corpus, { ...options, signal }),
+    )
   }
 
   /**
@@ -272,8 +273,9 @@ export class Alma {
   async save(directory: string, options: SaveOptions = {}): Promise<void> {
     if (typeof directory !== 'string') throw optionError('directory', 'a folder', directory)
     requireSaveOptions(options)
-    using call = this.#lifetime.call(options.signal)
-    await saveModel(this.#model, this.#tokenizer, directory, { ...options, signal: call.signal })
+    await this.#call(options.signal, (signal) =>
+      saveModel(this.#model, this.#tokenizer, directory, { ...options, signal }),
+    )
   }
 
   /**
@@ -295,6 +297,18 @@ export class Alma {
     if (this.#ownsDevice) await this.device.dispose()
     // What a call in progress holds is freed behind its step; a failure in there belongs to that call.
     else if (!this.device.disposed) await this.device.synchronize().catch(() => {})
+  }
+
+  /** Runs `body` with a signal that dispose() aborts as well. */
+  async #call<T>(signal: AbortSignal | undefined, body: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    using call = this.#lifetime.call(signal)
+    try {
+      return await body(call.signal)
+    } catch (error) {
+      // What the disappearance of its tensors did to a call is not what its caller should read.
+      this.#lifetime.check()
+      throw error
+    }
   }
 
   #translator(): Translator {

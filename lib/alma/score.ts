@@ -1,5 +1,6 @@
-import { requireInteger, requireKnownOptions } from '../decode/index.js'
+import { optionError, requireInteger, requireKnownOptions } from '../decode/index.js'
 import { AlmaError } from '../errors.js'
+import { isObject } from '../files/json.js'
 import { PackedSequences } from '../model/index.js'
 import { ops, Tensor } from '../runtime/index.js'
 import { IGNORE_INDEX, parallelExample } from '../text/index.js'
@@ -39,6 +40,7 @@ export async function scorePairs(
 function encodePair(translator: Translator, pair: ScorePair, index: number, options: ScoreOptions): Scored {
   const { tokenizer, model } = translator
   const { template, separator } = options
+  if (!isObject(pair)) throw optionError(`pairs[${index}]`, '{ source, target, from, to }', pair)
   const prompt = { ...(template !== undefined && { template }), ...(separator !== undefined && { separator }) }
   requirePromptOptions({ from: pair.from, to: pair.to, ...prompt })
   const sentence = {

@@ -75,18 +75,19 @@ export function sequencesOf(
   const context = config.maxPositionEmbeddings
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0)
   return prompts.map((prompt, i) => {
+    const index = indices?.[i] ?? i
     if (prompt.length === 0) {
-      throw new AlmaError('ERR_ALMA_OPTION', `prompts: prompt ${i} has no tokens, expected at least one`)
+      throw new AlmaError('ERR_ALMA_OPTION', `prompts: prompt ${index} has no tokens, expected at least one`)
     }
     const room = context - prompt.length
     if (room < 1) {
       throw new AlmaError(
         'ERR_ALMA_CONTEXT',
-        `prompt ${i} has ${prompt.length} tokens, which leaves no room for an answer: ` +
+        `prompt ${index} has ${prompt.length} tokens, which leaves no room for an answer: ` +
           `the model's context (max_position_embeddings) is ${context} tokens`,
       )
     }
     const pads = decoding.padTokenId === undefined ? 0 : longest - prompt.length
-    return new Sequence(indices?.[i] ?? i, prompt, pads, Math.min(room, decoding.maxNewTokens), decoding.eosTokenIds)
+    return new Sequence(index, prompt, pads, Math.min(room, decoding.maxNewTokens), decoding.eosTokenIds)
   })
 }

@@ -69,7 +69,7 @@ export class Device {
   /** The devices of this machine, best first. */
   static list(): readonly DeviceListing[] {
     const { cpuInstructionSets, processors } = loadAddon().buildInformation()
-    const best = cpuInstructionSets.filter((name) => !name.startsWith('emulated-')).at(-1)
+    const best = cpuInstructionSets.find((name) => !name.startsWith('emulated-'))
     return [{ name: 'cpu', description: `CPU, ${best}, ${processors} ${processors === 1 ? 'thread' : 'threads'}` }]
   }
 

@@ -1,3 +1,4 @@
+import { AlmaError } from '../errors.js'
 import type { Device } from './device.js'
 
 const released = new FinalizationRegistry<() => void>((release) => release())
@@ -15,8 +16,9 @@ export class Graph {
     released.register(this, () => releaseGraph(device, id), this)
   }
 
-  /** Enqueues the recorded ops. */
+  /** Enqueues the recorded ops. @throws AlmaError ERR_ALMA_DISPOSED */
   launch(): void {
+    if (this.#disposed) throw new AlmaError('ERR_ALMA_DISPOSED', 'the graph was disposed')
     this.device.addon.graphLaunch(this.#id)
   }
 

@@ -211,7 +211,7 @@ export interface BuildInformation {
   readonly cuda: boolean
   /** One line for people: built with CUDA or not, and why. */
   readonly cudaNote: string
-  /** Instruction sets of the CPU backend that this processor can run, the best one last; then, in development builds, emulated ones. */
+  /** Instruction sets of the CPU backend that this processor can run, best first; development builds have emulated ones among them. */
   readonly cpuInstructionSets: readonly string[]
   /** Processors that this process may use: affinity mask and container quota. */
   readonly processors: number

@@ -1,4 +1,6 @@
 // Devices, their memory, graphs and probes.
+#include <utility>
+
 #include "bindings.h"
 
 namespace alma::addon {
@@ -162,27 +164,26 @@ Napi::Value graph_begin(const Napi::CallbackInfo& info) {
 Napi::Value graph_end(const Napi::CallbackInfo& info) {
   Environment& environment = environment_of(info);
   const auto& device = environment.device_pointer(id_of(info));
-  environment.graphs.push_back(device->end_recording());
-  environment.graph_devices.push_back(device);
-  return Napi::Number::New(info.Env(), static_cast<double>(environment.graphs.size() - 1));
+  const uint64_t id = environment.next_graph++;
+  environment.graphs[id] = {device->end_recording(), device};
+  return Napi::Number::New(info.Env(), static_cast<double>(id));
 }
 
-size_t graph_index(const Environment& environment, double id) {
-  const auto index = static_cast<size_t>(id);
-  if (!(id >= 0) || index >= environment.graphs.size() || !environment.graphs[index]) {
-    throw Error("ERR_ALMA_DISPOSED", "the graph or its device was disposed");
-  }
-  return index;
+// Null: there is no such graph (any more).
+const Environment::Graph* find_graph(const Environment& environment, double id) {
+  const auto found = environment.graphs.find(static_cast<uint64_t>(id));
+  return id >= 0 && found != environment.graphs.end() ? &found->second : nullptr;
 }
 
 // graphLaunch(graph: number): void
 Napi::Value graph_launch(const Napi::CallbackInfo& info) {
   Environment& environment = environment_of(info);
-  const size_t index = graph_index(environment, id_of(info));
-  Device& device = *environment.graph_devices[index];
+  const Environment::Graph* graph = find_graph(environment, id_of(info));
+  if (graph == nullptr) throw Error("ERR_ALMA_DISPOSED", "the graph or its device was disposed");
+  Device& device = *graph->device;
   if (device.closed()) throw Error("ERR_ALMA_DISPOSED", "the graph's device was disposed");
   if (device.recording() != nullptr) throw Error("ERR_ALMA_DEVICE", "a graph cannot be launched inside a capture");
-  device.launch(environment.graphs[index]);
+  device.launch(graph->recording);
   return info.Env().Undefined();
 }
 
@@ -202,11 +203,9 @@ class GraphReleaseTask final : public PromiseTask {
 Napi::Value graph_release(const Napi::CallbackInfo& info) {
   Environment& environment = environment_of(info);
   const double id = id_of(info);
-  const auto index = static_cast<size_t>(id);
-  if (!(id >= 0) || index >= environment.graphs.size() || !environment.graphs[index]) return info.Env().Undefined();
-  if (environment.graph_devices[index]->closed()) return info.Env().Undefined();
-  std::shared_ptr<Recording> recording = std::move(environment.graphs[index]);
-  const std::shared_ptr<Device> device = std::move(environment.graph_devices[index]);
+  const Environment::Graph* graph = find_graph(environment, id);
+  if (graph == nullptr || graph->device->closed()) return info.Env().Undefined();
+  auto [recording, device] = std::move(environment.graphs.extract(static_cast<uint64_t>(id)).mapped());
   auto task = std::make_unique<GraphReleaseTask>(environment, info.Env(), device, std::move(recording));
   // A failure that happened before it is not this call's to report, so its promise is given a handler here.
   const Napi::Promise promise = task->promise();

@@ -28,11 +28,7 @@ const std::shared_ptr<Device>& Environment::device_pointer(double id) const {
 
 void Environment::release_all_of(const Device& device) {
   tensors.release_all_of(device);
-  for (size_t i = 0; i < graphs.size(); ++i) {
-    if (graph_devices[i].get() != &device) continue;
-    graphs[i].reset();
-    graph_devices[i].reset();
-  }
+  std::erase_if(graphs, [&](const auto& entry) { return entry.second.device.get() == &device; });
 }
 
 Device& Environment::device(double id) const { return *device_pointer(id); }

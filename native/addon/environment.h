@@ -11,6 +11,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "handle_table.h"
@@ -30,8 +31,12 @@ class Environment {
 
   HandleTable tensors;
   std::vector<std::shared_ptr<Device>> devices;  // by id; null after close
-  std::vector<std::shared_ptr<Recording>> graphs;
-  std::vector<std::shared_ptr<Device>> graph_devices;
+  struct Graph {
+    std::shared_ptr<Recording> recording;
+    std::shared_ptr<Device> device;
+  };
+  std::unordered_map<uint64_t, Graph> graphs;  // by id; an id is never given twice
+  uint64_t next_graph = 0;
   Napi::FunctionReference error_class;
 
   // Lets go of the tensors and graphs of a device whose thread has ended.

@@ -54,7 +54,7 @@ class CpuOps final : public Ops {
   const char* isa_;
 };
 
-// Instruction sets that this build has and this processor can run, the best one last of the real ones.
+// Instruction sets that this build has and this processor can run, the best one first, emulated ones among them in test builds.
 std::vector<std::string> supported_isas();
 
 // threads 0: usable_processors(). isa nullptr or "auto": the best one; another name that is not in supported_isas() throws

@@ -13,16 +13,17 @@ namespace alma::cpu {
 namespace {
 
 constexpr int64_t kGrain = 8192;
-constexpr double kTwoPi = 6.283185307179586477;
+constexpr float kTwoPi = 6.28318530717958648f;
 
 void normal_four(uint64_t seed, uint64_t block, float (&z)[4]) {
   const auto random = philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
                              {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 1});
   for (int pair = 0; pair < 4; pair += 2) {
-    const double u = (random[pair] + 1.0) * 0x1p-32, angle = kTwoPi * 0x1p-32 * random[pair + 1];
-    const double radius = std::sqrt(-2.0 * std::log(u));
-    z[pair] = static_cast<float>(radius * std::cos(angle));
-    z[pair + 1] = static_cast<float>(radius * std::sin(angle));
+    const float u = static_cast<float>((random[pair] + 1.0) * 0x1p-32);
+    const float angle = kTwoPi * static_cast<float>(random[pair + 1] * 0x1p-32);
+    const float radius = std::sqrt(-2.0f * std::log(u));
+    z[pair] = radius * std::cos(angle);
+    z[pair + 1] = radius * std::sin(angle);
   }
 }
 

@@ -23,28 +23,27 @@ constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a s
 constexpr int64_t kTileN = 8 * kNR;
 constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
 
-// Product and packing of one pair of operand types.
-template <class UnitsA, class UnitsB, class Multiply>
-struct Plan {
-  using A = UnitsA;
-  using B = UnitsB;
-  using Product = Multiply;
-};
+// Copies panel `first / R` of an operand, k from k_begin, `units` units long. A function pointer for each operand's dtype: the
+// loops below are compiled once for all of them.
+using Pack = void (*)(const void* operand, int64_t first, int64_t k_begin, int64_t units, float* out);
 
-template <class P, class TA, class TB>
+template <int R, class Units, class T>
+void pack(const void* operand, int64_t first, int64_t k_begin, int64_t units, float* out) {
+  pack_panel<R, Units>(*static_cast<const Operand<T>*>(operand), first, k_begin, units, out);
+}
+
 struct Problem {
-  Operand<TA> a;
-  Operand<TB> b;
+  const void *a, *b;  // Operand
+  Pack pack_a, pack_b;
   TensorRef c;
   int64_t m, n, k;
   bool accumulate;
 };
 
-template <class TC>
-void convert_tile(const float* from, int64_t from_stride, TC* to, int64_t to_stride, int64_t rows, int64_t cols, bool add) {
+void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_stride, int64_t rows, int64_t cols, bool add) {
   for (int64_t i = 0; i < rows; ++i) {
     const float* row = from + i * from_stride;
-    TC* out = to + i * to_stride;
+    bf16* out = to + i * to_stride;
     for_lanes(cols, [&](int64_t j, int lanes) ALMA_LAMBDA {
       const F value = load(row + j, lanes);
       store(out + j, add ? value + load(out + j, lanes) : value, lanes);
@@ -78,8 +77,9 @@ void compute_tile(const float* a, const float* b, int64_t units, int64_t row, in
   }
 }
 
-template <class P, class TA, class TB>
-void multiply(ThreadPool& pool, const Problem<P, TA, TB>& problem) {
+// kUnit: elements of k to a unit.
+template <class Product, int64_t kUnit>
+void multiply(ThreadPool& pool, const Problem& problem) {
   const bool serial = problem.m * problem.n * problem.k < kSerialWork;
   const auto phase = [&](int64_t chunks, const auto& body) {
     if (serial) {
@@ -88,7 +88,6 @@ void multiply(ThreadPool& pool, const Problem<P, TA, TB>& problem) {
       pool.run(chunks, body);
     }
   };
-  constexpr int64_t kUnit = P::A::kSize;
   const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, kOuterN), block_k = min(problem.k, kOuterK * kUnit);
   const int64_t max_units = ceil_div(block_k, kUnit);
   const int64_t floats_a = ceil_div(block_m, kMR) * panel_stride(max_units, kMR);
@@ -111,11 +110,11 @@ void multiply(ThreadPool& pool, const Problem<P, TA, TB>& problem) {
         phase(chunks_a + chunks_b, [&](int64_t chunk, int) {
           if (chunk < chunks_a) {
             for (int64_t p = chunk * group_a; p < min(panels_a, (chunk + 1) * group_a); ++p)
-              pack_panel<kMR, typename P::A>(problem.a, i0 + p * kMR, k0, units, packed_a + p * panel_stride(units, kMR));
+              problem.pack_a(problem.a, i0 + p * kMR, k0, units, packed_a + p * panel_stride(units, kMR));
           } else {
             chunk -= chunks_a;
             for (int64_t p = chunk * group_b; p < min(panels_b, (chunk + 1) * group_b); ++p)
-              pack_panel<kNR, typename P::B>(problem.b, j0 + p * kNR, k0, units, packed_b + p * panel_stride(units, kNR));
+              problem.pack_b(problem.b, j0 + p * kNR, k0, units, packed_b + p * panel_stride(units, kNR));
           }
         });
 
@@ -130,12 +129,12 @@ void multiply(ThreadPool& pool, const Problem<P, TA, TB>& problem) {
           const int64_t rows = min(tile_m, m - row), cols = min(tile_n, n - col);
           const int64_t at = (i0 + row) * problem.n + j0 + col;
           if (!convert) {
-            compute_tile<typename P::Product>(packed_a, packed_b, units, row, rows, col, cols, pointer<float>(problem.c) + at,
+            compute_tile<Product>(packed_a, packed_b, units, row, rows, col, cols, pointer<float>(problem.c) + at,
                                               problem.n, problem.accumulate || k0 > 0);
             return;
           }
           float* wide = wide_c + row * n + col;
-          compute_tile<typename P::Product>(packed_a, packed_b, units, row, rows, col, cols, wide, n, k0 > 0);
+          compute_tile<Product>(packed_a, packed_b, units, row, rows, col, cols, wide, n, k0 > 0);
           if (k0 + kOuterK * kUnit >= problem.k)
             convert_tile(wide, n, pointer<bf16>(problem.c) + at, problem.n, rows, cols, problem.accumulate);
         });
@@ -163,15 +162,16 @@ void matmul(ThreadPool& pool, const MatmulArgs& args) {
       const bool a_along_k = args.layout != MatmulLayout::tn, b_along_k = args.layout == MatmulLayout::nt;
       const Operand<TA> a{pointer<TA>(args.a), a_along_k ? args.k : args.m, args.m, args.k, a_along_k};
       const Operand<TB> b{pointer<TB>(args.b), b_along_k ? args.k : args.n, args.n, args.k, b_along_k};
+      const auto problem = [&](Pack pack_a, Pack pack_b) {
+        return Problem{&a, &b, pack_a, pack_b, args.c, args.m, args.n, args.k, args.accumulate};
+      };
 #if defined(ALMA_BF16_DOT)
       if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {
-        using P = Plan<PairUnits, PairUnits, Bf16Product>;
-        multiply(pool, Problem<P, TA, TB>{a, b, args.c, args.m, args.n, args.k, args.accumulate});
+        multiply<Bf16Product, 2>(pool, problem(pack<kMR, PairUnits, TA>, pack<kNR, PairUnits, TB>));
         return;
       }
 #endif
-      using P = Plan<SingleUnits, SingleUnits, F32Product>;
-      multiply(pool, Problem<P, TA, TB>{a, b, args.c, args.m, args.n, args.k, args.accumulate});
+      multiply<F32Product, 1>(pool, problem(pack<kMR, SingleUnits, TA>, pack<kNR, SingleUnits, TB>));
     });
   });
 }

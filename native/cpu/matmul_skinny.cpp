@@ -8,9 +8,12 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
+constexpr int64_t kDepth = 64 * W;  // of k at a time: kDepth · 8 rows of a stay in L1 (16 KiB on AVX2)
+constexpr int64_t kMaxRows = 64;    // of b in a range
+
 struct Output {
   TensorRef c;
-  int64_t n;
+  int64_t m, n;
   bool add;
 };
 
@@ -25,71 +28,85 @@ ALMA_INLINE void put(const Output& out, int64_t i, int64_t column, float value) 
   }
 }
 
-// kRows rows of b (fewer at the end) with all kM rows of a: kRows · kM accumulators.
-template <int kM, int kRows, class TB>
-ALMA_INLINE void dot_rows(const float* a, int64_t k, const TB* b, int64_t rows, const Output& out, int64_t column) {
-  const TB* row[kRows];
-  for (int r = 0; r < kRows; ++r) row[r] = b + min<int64_t>(r, rows - 1) * k;
-  F acc[kM][kRows] = {};
+// a as [k / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set (8 rows
+// of k = 4096 took 4 times as long). Rows from m to kM and columns beyond k are zero.
+template <class TA>
+void pack_activations(const TA* a, int64_t m, int64_t padded_m, int64_t k, float* out) {
   for_lanes(k, [&](int64_t p, int lanes) ALMA_LAMBDA {
+    for (int64_t i = 0; i < padded_m; ++i)
+      store(out + p * padded_m + i * W, i < m ? load(a + i * k + p, lanes) : F{});
+  });
+}
+
+// acc[kM · kRows] += the products of `depth` columns of kRows rows of b with all rows of a.
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t depth, F* sums) {
+  F acc[kM][kRows];
+#pragma GCC unroll 8
+  for (int i = 0; i < kM; ++i)
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) acc[i][r] = sums[i * kRows + r];
+  for_lanes(depth, [&](int64_t p, int lanes) ALMA_LAMBDA {
     F weights[kRows];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) weights[r] = load(row[r] + p, lanes);
 #pragma GCC unroll 8
     for (int i = 0; i < kM; ++i) {
-      const F x = load(a + i * k + p, lanes);
+      const F x = load(a + p * kM + i * W);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) acc[i][r] = x * weights[r] + acc[i][r];
     }
   });
-  float sums[kM * kRows];
 #pragma GCC unroll 8
   for (int i = 0; i < kM; ++i)
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) sums[i * kRows + r] = sum(acc[i][r]);
-  for (int i = 0; i < kM; ++i)
-    for (int r = 0; r < min<int64_t>(kRows, rows); ++r) put(out, i, column + r, sums[i * kRows + r]);
+    for (int r = 0; r < kRows; ++r) sums[i * kRows + r] = acc[i][r];
 }
 
 template <int kM, class TB>
 void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
-  constexpr int kRows = kM <= 3 ? 4 : kM <= 6 ? 2 : 1;
+  constexpr int kRows = kM <= 3 ? 4 : kM <= 6 ? 2 : 1;  // as many accumulators as registers hold, kRows streams of weights
   // Ranges of about 128 KiB of weights: long enough to stream, short enough to balance.
-  const int64_t grain = round_up(max<int64_t>(1, 131072 / static_cast<int64_t>(sizeof(TB)) / k), kRows);
-  parallel_ranges(pool, out.n, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; row += kRows) dot_rows<kM, kRows>(a, k, b + row * k, end - row, out, row);
+  const int64_t grain = min(kMaxRows, round_up(max<int64_t>(1, 131072 / static_cast<int64_t>(sizeof(TB)) / k), 4));
+  parallel_ranges(pool, out.n, out.n * k * kM < (1 << 17) ? out.n : grain, [&](int64_t range_begin, int64_t range_end, int) {
+    for (int64_t begin = range_begin; begin < range_end; begin += kMaxRows) {
+      const int64_t end = min(range_end, begin + kMaxRows);
+      F sums[kMaxRows * kM];
+      for (int64_t i = 0; i < round_up(end - begin, kRows) * kM; ++i) sums[i] = F{};
+      for (int64_t p = 0; p < k; p += kDepth)
+        for (int64_t first = begin; first < end; first += kRows) {
+          const TB* row[kRows];  // the last rows again where there are no kRows left
+          for (int r = 0; r < kRows; ++r) row[r] = b + min(first + r, end - 1) * k + p;
+          dot_rows<kM, kRows>(a + p * kM, row, min(kDepth, k - p), sums + (first - begin) * kM);
+        }
+      for (int64_t first = begin; first < end; first += kRows)
+        for (int64_t i = 0; i < out.m; ++i)
+          for (int64_t r = 0; r < min<int64_t>(kRows, end - first); ++r)
+            put(out, i, first + r, sum(sums[(first - begin) * kM + i * kRows + r]));
+    }
   });
 }
 
-template <class TB>
-void multiply_rows(ThreadPool& pool, const float* a, const TB* b, int64_t m, int64_t k, const Output& out) {
-  switch (m) {
-    case 1: return multiply<1>(pool, a, b, k, out);
-    case 2: return multiply<2>(pool, a, b, k, out);
-    case 3: return multiply<3>(pool, a, b, k, out);
-    case 4: return multiply<4>(pool, a, b, k, out);
-    case 5: return multiply<5>(pool, a, b, k, out);
-    case 6: return multiply<6>(pool, a, b, k, out);
-    case 7: return multiply<7>(pool, a, b, k, out);
-    default: return multiply<8>(pool, a, b, k, out);
-  }
-}
+int64_t padded_rows(int64_t m) { return m <= 4 ? m : m <= 6 ? 6 : 8; }
 
 }  // namespace
 
 void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
-  const float* a = pointer<float>(args.a);
-  if (args.a.dtype == DType::bf16) {
-    float* wide = static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(args.m * args.k)));
-    const bf16* narrow_a = pointer<bf16>(args.a);
-    for_lanes(args.m * args.k, [&](int64_t i, int lanes) ALMA_LAMBDA { store(wide + i, load(narrow_a + i, lanes), lanes); });
-    a = wide;
-  } else if (args.a.dtype != DType::f32) {
-    fail("matmul", "needs a float tensor (f32 or bf16)");
-  }
-  with_float("matmul", args.b.dtype, [&](auto tag_b) {
-    using TB = typename decltype(tag_b)::type;
-    multiply_rows(pool, a, pointer<TB>(args.b), args.m, args.k, Output{args.c, args.n, args.accumulate});
+  const int64_t m = padded_rows(args.m), k = args.k;
+  float* a = static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(m * round_up(k, W))));
+  with_float("matmul", args.a.dtype,
+             [&](auto tag) { pack_activations(pointer<typename decltype(tag)::type>(args.a), args.m, m, k, a); });
+  const Output out{args.c, args.m, args.n, args.accumulate};
+  with_float("matmul", args.b.dtype, [&](auto tag) {
+    const auto* b = pointer<typename decltype(tag)::type>(args.b);
+    switch (m) {
+      case 1: return multiply<1>(pool, a, b, k, out);
+      case 2: return multiply<2>(pool, a, b, k, out);
+      case 3: return multiply<3>(pool, a, b, k, out);
+      case 4: return multiply<4>(pool, a, b, k, out);
+      case 6: return multiply<6>(pool, a, b, k, out);
+      default: return multiply<8>(pool, a, b, k, out);
+    }
   });
 }
 

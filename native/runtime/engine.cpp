@@ -56,6 +56,9 @@ void Engine::begin_stop() {
 
 void Engine::finish_stop() {
   if (thread_.joinable()) thread_.join();
+  // With its pool: when a worker thread's environment ends, Node unmaps the addon's code from under any thread that is left, and
+  // tasks that can no longer be delivered keep the device itself alive.
+  ops_.reset();
   std::vector<std::unique_ptr<Task>> late;
   {
     std::lock_guard lock(late_mutex_);

@@ -237,6 +237,8 @@ describe('Alma', () => {
         message: expect.stringMatching(/pairs\[1\].*256/),
       })
       expect(await alma.score([])).toEqual([])
+      const absent = [undefined] as unknown as typeof pairs
+      await expect(alma.score(absent)).rejects.toMatchObject({ code: 'ERR_ALMA_OPTION' })
     })
   })
 

@@ -79,6 +79,12 @@ describe('the command line', () => {
       )
     })
 
+    it('names the line that is too long', async () => {
+      const input = `Guten Morgen!\n\n${'Haus '.repeat(300)}\n`
+      const { code, stderr } = await cli(['translate', ...direction], input)
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/ERR_ALMA_CONTEXT: stdin: line 3: .* 256 tokens\n$/)])
+    })
+
     it('ends with 130 when it is interrupted while waiting for input', async () => {
       const controller = new AbortController()
       const stdin = new Readable({ read() {} })

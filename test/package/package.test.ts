@@ -57,8 +57,9 @@ describe('the packed files', () => {
 describe('package.json', () => {
   it('runs nothing when it is installed, and does not let npm start node-gyp by itself', () => {
     for (const name of ['preinstall', 'install', 'postinstall']) expect(manifest.scripts).not.toHaveProperty(name)
-    // `prebuild` would run before every `build`.
-    expect(manifest.scripts).not.toHaveProperty('prebuild')
+    // npm runs `prebuild` before every script named `build`.
+    expect(manifest.scripts).toHaveProperty('prebuild')
+    expect(manifest.scripts).not.toHaveProperty('build')
     expect(manifest.gypfile).toBe(false)
   })
 

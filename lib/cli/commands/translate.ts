@@ -79,9 +79,10 @@ async function translate(options: TranslateCommandOptions, io: CliIo): Promise<v
       if (outputFile !== undefined) status.show(`${lines} lines, ${(lines / seconds).toFixed(1)} lines/s`)
     }
   } catch (error) {
-    throw error instanceof AlmaError && error.code === 'ERR_ALMA_CONTEXT'
-      ? new AlmaError(error.code, `${input ?? 'stdin'}: ${error.message}`, { cause: error })
-      : error
+    if (!(error instanceof AlmaError) || error.code !== 'ERR_ALMA_CONTEXT') throw error
+    // The library counts prompts from 0; people count lines from 1.
+    const message = error.message.replace(/^prompt (\d+)/, (_, index) => `line ${Number(index) + 1}: the prompt`)
+    throw new AlmaError(error.code, `${input ?? 'stdin'}: ${message}`, { cause: error })
   } finally {
     status.clear()
     await output.close()
