@@ -46,7 +46,10 @@ export async function writeData(folder: string, settings: QuickstartSettings, se
   await writeFileAtomic(data.validation, jsonLines(corpus.validation))
   await writeFileAtomic(path('held-out.de-en.jsonl'), jsonLines(corpus.heldOut))
 
-  const prompts = ['Translate this from German to English:\nGerman:\nEnglish:', 'Translate this from English to German:']
+  const prompts = [
+    'Translate this from German to English:\nGerman:\nEnglish:',
+    'Translate this from English to German:',
+  ]
   const text = [
     ...corpus.train.flatMap(({ de, en }) => [de, en]),
     ...corpus.monolingual.de,

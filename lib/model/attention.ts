@@ -28,7 +28,11 @@ export class Attention {
    * x [tokens, hiddenSize] → [tokens, hiddenSize]. With a cache, keys and values go into it and attention reads them from there;
    * with `saved`, what backward() needs is kept, otherwise freed.
    */
-  forward(x: Tensor, context: ForwardContext, cache?: LayerCache): { out: Tensor; saved: ops.AttentionSaved | undefined } {
+  forward(
+    x: Tensor,
+    context: ForwardContext,
+    cache?: LayerCache,
+  ): { out: Tensor; saved: ops.AttentionSaved | undefined } {
     const tokens = context.positions.count
     const { device, dtype } = x
     const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)

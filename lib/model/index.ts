@@ -1,4 +1,10 @@
-export { type LlamaConfig, type LlamaConfigInput, normalizeConfig, type RopeScaling, readLlamaConfig } from './config.js'
+export {
+  type LlamaConfig,
+  type LlamaConfigInput,
+  normalizeConfig,
+  type RopeScaling,
+  readLlamaConfig,
+} from './config.js'
 export { KeyValueCache } from './key-value-cache.js'
 export { LlamaForCausalLM } from './llama.js'
 export { type CreateModelOptions, createLlama, type LoadModelOptions, type LoadProgress, loadLlama } from './load.js'

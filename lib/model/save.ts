@@ -1,6 +1,6 @@
 /** Writing a model as a Hugging Face folder again. */
 import type { NewFile } from '../files/replace-files.js'
-import { Tensor, ops } from '../runtime/index.js'
+import { ops, Tensor } from '../runtime/index.js'
 import { llamaConfigToJson } from './config.js'
 import type { LlamaForCausalLM } from './llama.js'
 import type { SafetensorsTensor } from './safetensors.js'
@@ -21,7 +21,11 @@ export interface SaveModelOptions {
  *
  * @throws AlmaError ERR_ALMA_IO.
  */
-export async function saveLlama(model: LlamaForCausalLM, directory: string, options: SaveModelOptions = {}): Promise<void> {
+export async function saveLlama(
+  model: LlamaForCausalLM,
+  directory: string,
+  options: SaveModelOptions = {},
+): Promise<void> {
   const { dtype, maxShardBytes, extraFiles = [], signal } = options
   const tensors: SafetensorsTensor[] = []
   let stored: 'f32' | 'bf16' = 'f32'

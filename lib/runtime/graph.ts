@@ -1,4 +1,3 @@
-import { AlmaError } from '../errors.js'
 import type { Device } from './device.js'
 
 const released = new FinalizationRegistry<() => void>((release) => release())
@@ -18,7 +17,6 @@ export class Graph {
 
   /** Enqueues the recorded ops. @throws AlmaError ERR_ALMA_DISPOSED */
   launch(): void {
-    if (this.#disposed) throw new AlmaError('ERR_ALMA_DISPOSED', 'the graph was disposed')
     this.device.addon.graphLaunch(this.#id)
   }
 

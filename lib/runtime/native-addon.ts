@@ -45,16 +45,7 @@ export interface NativeAddon {
   opCast(input: number, out: number, count: number): void
   opAdd(a: number, b: number, out: number, count: number): void
   opIncrement(x: number, count: number, by: number): void
-  opMatmul(
-    a: number,
-    b: number,
-    c: number,
-    m: number,
-    n: number,
-    k: number,
-    layout: number,
-    accumulate: boolean,
-  ): void
+  opMatmul(a: number, b: number, c: number, m: number, n: number, k: number, layout: number, accumulate: boolean): void
   opRmsNorm(
     x: number,
     residual: number,
@@ -116,25 +107,10 @@ export interface NativeAddon {
     ...shape: AttentionShapeArguments
   ): void
   opSwiGlu(gate: number, up: number, out: number, count: number): void
-  opSwiGluBackward(
-    gate: number,
-    up: number,
-    dout: number,
-    dgate: number,
-    dup: number,
-    out: number,
-    count: number,
-  ): void
+  opSwiGluBackward(gate: number, up: number, dout: number, dgate: number, dup: number, out: number, count: number): void
   opGatherRows(table: number, rows: number, out: number, tableRows: number, cols: number, count: number): void
   opScatterRows(input: number, rows: number, table: number, tableRows: number, cols: number, count: number): void
-  opEmbeddingBackward(
-    dout: number,
-    rows: number,
-    dtable: number,
-    tableRows: number,
-    cols: number,
-    count: number,
-  ): void
+  opEmbeddingBackward(dout: number, rows: number, dtable: number, tableRows: number, cols: number, count: number): void
   opCrossEntropy(
     logits: number,
     targets: number,

@@ -76,13 +76,7 @@ export class Tensor {
   /** The same memory from element `offset` on, in another shape. The memory lives until every view of it is disposed. */
   view(shape: Shape, offset = 0): Tensor {
     const count = countOf(shape)
-    return new Tensor(
-      this.device,
-      this.device.addon.tensorView(this.handle, offset, count),
-      shape,
-      this.dtype,
-      count,
-    )
+    return new Tensor(this.device, this.device.addon.tensorView(this.handle, offset, count), shape, this.dtype, count)
   }
 
   /** Rows `begin` up to `end` of the first dimension, as a view. */

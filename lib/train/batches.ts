@@ -24,8 +24,7 @@ export function microBatches(examples: readonly TrainingExample[], size?: number
     tokens = 0
   }
   for (const example of examples) {
-    const full =
-      size === undefined ? tokens + example.inputIds.length > MICRO_BATCH_TOKENS : group.length >= size
+    const full = size === undefined ? tokens + example.inputIds.length > MICRO_BATCH_TOKENS : group.length >= size
     if (full) close()
     group.push(example)
     tokens += example.inputIds.length

@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path'
 import { AlmaError, ioError } from '../errors.js'
 import { writeDirectoryAtomic, writeFileAtomic } from '../files/atomic.js'
 import { isObject, readJsonFile } from '../files/json.js'
-import { bytesOf } from '../model/save.js'
 import { readSafetensorsHeader, type SafetensorsTensor, writeSafetensors } from '../model/safetensors.js'
+import { bytesOf } from '../model/save.js'
 import type { Tensor } from '../runtime/index.js'
 import type { StageReport, StepRecord, ValidationRecord } from './events.js'
 import type { ExampleState } from './examples.js'
@@ -163,11 +163,7 @@ function firstDifference(
   const keys = new Set([...Object.keys(before), ...Object.keys(now)])
   for (const key of keys) {
     const name = Array.isArray(before) ? `${at}[${key}]` : `${at}.${key}`
-    const found = firstDifference(
-      (before as Record<string, unknown>)[key],
-      (now as Record<string, unknown>)[key],
-      name,
-    )
+    const found = firstDifference((before as Record<string, unknown>)[key], (now as Record<string, unknown>)[key], name)
     if (found !== undefined) return found
   }
   return undefined

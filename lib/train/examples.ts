@@ -250,10 +250,7 @@ export async function monolingualValidation(
   return examples
 }
 
-export async function parallelValidation(
-  tokenizer: Tokenizer,
-  stage: Kind<'parallel'>,
-): Promise<TrainingExample[]> {
+export async function parallelValidation(tokenizer: Tokenizer, stage: Kind<'parallel'>): Promise<TrainingExample[]> {
   const examples: TrainingExample[] = []
   const budget = new EventLoopBudget()
   for await (const sentence of parallelSentences(stage.validation ?? [], stage.bidirectional)) {

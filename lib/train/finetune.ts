@@ -1,7 +1,8 @@
 /** Fine-tuning in stages: one after the other on the same weights, with checkpoints in between. */
+
+import { join } from 'node:path'
 import { AlmaError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
-import { join } from 'node:path'
 import { isObject, readJsonFile } from '../files/json.js'
 import type { LlamaForCausalLM } from '../model/index.js'
 import type { Tokenizer } from '../text/index.js'
@@ -56,7 +57,10 @@ export async function finetune(
   const resolved = list.map((stage, index) => resolveStage(stage, `stages[${index}]`))
   for (const [index, stage] of resolved.entries()) {
     if (stage.keepBest && output === undefined) {
-      throw new AlmaError('ERR_ALMA_OPTION', `stages[${index}]: "keepBest" needs an output folder, where the best weights are kept`)
+      throw new AlmaError(
+        'ERR_ALMA_OPTION',
+        `stages[${index}]: "keepBest" needs an output folder, where the best weights are kept`,
+      )
     }
   }
   signal?.throwIfAborted()

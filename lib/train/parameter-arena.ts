@@ -79,7 +79,11 @@ export function arenasOf(model: LlamaForCausalLM): ParameterArena[] {
   const all = [...model.parameters()]
   const isNorm = ({ name }: Parameter): boolean => name.endsWith('norm.weight')
   return [
-    new ParameterArena(model.device, all.filter((parameter) => !isNorm(parameter)), true),
+    new ParameterArena(
+      model.device,
+      all.filter((parameter) => !isNorm(parameter)),
+      true,
+    ),
     new ParameterArena(model.device, all.filter(isNorm), false),
   ]
 }

@@ -48,9 +48,11 @@ export async function createProgressReporter(options: ProgressOptions = {}): Pro
       if (log !== undefined) {
         const text = `${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`
         const file = log
-        written = written.then(() => file.appendFile(text)).catch((error: unknown) => {
-          failure ??= error
-        })
+        written = written
+          .then(() => file.appendFile(text))
+          .catch((error: unknown) => {
+            failure ??= error
+          })
       }
       if (event.type === 'step') {
         const tenth = Math.max(1, Math.ceil(event.steps / 10))

@@ -48,7 +48,8 @@ export async function readRecipe(path: string): Promise<Recipe> {
   const base = dirname(resolve(path))
   const folder = (key: 'model' | 'output'): string => {
     const given = value[key]
-    if (typeof given !== 'string' || given === '') throw fail(`"${key}": expected a folder, got ${JSON.stringify(given)}`)
+    if (typeof given !== 'string' || given === '')
+      throw fail(`"${key}": expected a folder, got ${JSON.stringify(given)}`)
     return resolve(base, given)
   }
   const { stages } = value

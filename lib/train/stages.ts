@@ -235,7 +235,9 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
     const check = Object.hasOwn(fields, key) ? fields[key] : undefined
     if (check === undefined) {
       const close = Object.keys(fields).find((name) => name.toLowerCase() === key.replaceAll('_', '').toLowerCase())
-      return fail(`unknown field "${key}" of a ${stage.kind} stage${close === undefined ? '' : `; did you mean "${close}"?`}`)
+      return fail(
+        `unknown field "${key}" of a ${stage.kind} stage${close === undefined ? '' : `; did you mean "${close}"?`}`,
+      )
     }
     const expected = check(value)
     if (expected !== undefined) fail(`"${key}": expected ${expected}, got ${JSON.stringify(value)}`)

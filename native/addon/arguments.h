@@ -43,7 +43,8 @@ class Arguments {
 
   TensorRef floats(size_t index, const char* name, int64_t needed) {
     const TensorRef ref = tensor(index, name, needed);
-    if (ref.dtype != DType::f32 && ref.dtype != DType::bf16) fail(name, std::string("is ") + name_of(ref.dtype) + ", expected f32 or bf16");
+    if (ref.dtype != DType::f32 && ref.dtype != DType::bf16)
+      fail(name, std::string("is ") + name_of(ref.dtype) + ", expected f32 or bf16");
     return ref;
   }
   TensorRef f32(size_t index, const char* name, int64_t needed) { return of_dtype(index, name, needed, DType::f32); }
@@ -72,7 +73,8 @@ class Arguments {
 
   double number(size_t index, const char* name) const {
     double value = 0;
-    if (index >= count_ || napi_get_value_double(env_, values_[index], &value) != napi_ok) fail(name, "is not a number");
+    if (index >= count_ || napi_get_value_double(env_, values_[index], &value) != napi_ok)
+      fail(name, "is not a number");
     return value;
   }
   // An extent: an integer from 0 to 2^40, so that products of two of them and a size stay within 64 bits after product().
@@ -83,7 +85,8 @@ class Arguments {
   }
   int32_t integer(size_t index, const char* name) const {
     const double value = number(index, name);
-    if (!(value >= INT32_MIN && value <= INT32_MAX) || value != std::floor(value)) fail(name, "is not a 32-bit integer");
+    if (!(value >= INT32_MIN && value <= INT32_MAX) || value != std::floor(value))
+      fail(name, "is not a 32-bit integer");
     return static_cast<int32_t>(value);
   }
   float real(size_t index, const char* name) const { return static_cast<float>(number(index, name)); }

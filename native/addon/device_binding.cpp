@@ -10,7 +10,8 @@ namespace {
 Environment& environment_of(const Napi::CallbackInfo& info) { return Environment::of(info); }
 
 double id_of(const Napi::CallbackInfo& info, size_t index = 0) {
-  if (info.Length() <= index || !info[index].IsNumber()) throw Error("ERR_ALMA_DEVICE", "expected a device or graph number");
+  if (info.Length() <= index || !info[index].IsNumber())
+    throw Error("ERR_ALMA_DEVICE", "expected a device or graph number");
   return info[index].As<Napi::Number>().DoubleValue();
 }
 
@@ -135,7 +136,8 @@ Napi::Value device_synchronize(const Napi::CallbackInfo& info) {
 
 class ProbeTask final : public PromiseTask {
  public:
-  ProbeTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::string what, double size, double seconds)
+  ProbeTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::string what, double size,
+            double seconds)
       : PromiseTask(environment, env, std::move(device)), what_(std::move(what)), size_(size), seconds_(seconds) {}
   void run(Ops& ops) override { value_ = device_->probe(ops, what_, size_, seconds_); }
   Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, value_); }
@@ -149,9 +151,10 @@ class ProbeTask final : public PromiseTask {
 Napi::Value device_probe(const Napi::CallbackInfo& info) {
   Environment& environment = environment_of(info);
   const auto& device = environment.device_pointer(id_of(info));
-  return submit_promise(environment, *device,
-                        std::make_unique<ProbeTask>(environment, info.Env(), device, info[1].ToString().Utf8Value(),
-                                                    info[2].ToNumber().DoubleValue(), info[3].ToNumber().DoubleValue()));
+  return submit_promise(
+      environment, *device,
+      std::make_unique<ProbeTask>(environment, info.Env(), device, info[1].ToString().Utf8Value(),
+                                  info[2].ToNumber().DoubleValue(), info[3].ToNumber().DoubleValue()));
 }
 
 // graphBegin(device: number): void
@@ -190,7 +193,8 @@ Napi::Value graph_launch(const Napi::CallbackInfo& info) {
 // Lets go of a recording's memory on the JavaScript thread, behind every launch of it.
 class GraphReleaseTask final : public PromiseTask {
  public:
-  GraphReleaseTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::shared_ptr<Recording> recording)
+  GraphReleaseTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device,
+                   std::shared_ptr<Recording> recording)
       : PromiseTask(environment, env, std::move(device)), recording_(std::move(recording)) {}
   void run(Ops&) override {}
   bool delivers_failure() const override { return false; }
@@ -209,7 +213,8 @@ Napi::Value graph_release(const Napi::CallbackInfo& info) {
   auto task = std::make_unique<GraphReleaseTask>(environment, info.Env(), device, std::move(recording));
   // A failure that happened before it is not this call's to report, so its promise is given a handler here.
   const Napi::Promise promise = task->promise();
-  promise.Get("catch").As<Napi::Function>().Call(promise, {Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {})});
+  promise.Get("catch").As<Napi::Function>().Call(promise,
+                                                 {Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {})});
   environment.expect_completion();
   device->submit_task(std::move(task));
   return info.Env().Undefined();

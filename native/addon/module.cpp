@@ -65,6 +65,8 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
 
 }  // namespace alma::addon
 
-static Napi::Object initialize_addon(Napi::Env env, Napi::Object exports) { return alma::addon::initialize(env, exports); }
+static Napi::Object initialize_addon(Napi::Env env, Napi::Object exports) {
+  return alma::addon::initialize(env, exports);
+}
 
 NODE_API_MODULE(alma_native, initialize_addon)

@@ -394,12 +394,12 @@ void empty_call(Arguments&) {}
 }  // namespace
 
 // Names the function for its error messages and registers it.
-#define ALMA_EXPORT_RAW(name, body)                                                                             \
-  do {                                                                                                          \
-    static constexpr const char* op_name = name;                                                                \
-    napi_value function;                                                                                        \
+#define ALMA_EXPORT_RAW(name, body)                                                                                   \
+  do {                                                                                                                \
+    static constexpr const char* op_name = name;                                                                      \
+    napi_value function;                                                                                              \
     napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, raw_function<body, op_name>, environment, &function); \
-    exports.Set(name, Napi::Value(exports.Env(), function));                                                    \
+    exports.Set(name, Napi::Value(exports.Env(), function));                                                          \
   } while (false)
 
 void register_op_functions(Napi::Object& exports, Environment* environment) {

@@ -8,7 +8,8 @@ namespace alma::addon {
 namespace {
 
 double number_of(const Napi::CallbackInfo& info, size_t index, const char* name) {
-  if (info.Length() <= index || !info[index].IsNumber()) throw Error("ERR_ALMA_SHAPE", std::string(name) + " is not a number");
+  if (info.Length() <= index || !info[index].IsNumber())
+    throw Error("ERR_ALMA_SHAPE", std::string(name) + " is not a number");
   return info[index].As<Napi::Number>().DoubleValue();
 }
 
@@ -41,11 +42,13 @@ Napi::Value tensor_create(const Napi::CallbackInfo& info) {
 Napi::Value tensor_map_file(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info);
   const auto& device = environment.device_pointer(number_of(info, 0, "device"));
-  if (!device->host_accessible()) throw Error("ERR_ALMA_DEVICE", "device " + device->name() + " cannot compute in a mapped file");
+  if (!device->host_accessible())
+    throw Error("ERR_ALMA_DEVICE", "device " + device->name() + " cannot compute in a mapped file");
   const DType dtype = dtype_of(info, 1);
   const int64_t count = extent_of(info, 2, "count");
   const int64_t offset = extent_of(info, 4, "offset");
-  if (static_cast<size_t>(offset) % size_of(dtype) != 0) throw Error("ERR_ALMA_SHAPE", "the offset is not a multiple of the dtype's size");
+  if (static_cast<size_t>(offset) % size_of(dtype) != 0)
+    throw Error("ERR_ALMA_SHAPE", "the offset is not a multiple of the dtype's size");
   const size_t bytes = static_cast<size_t>(count) * size_of(dtype);
   MappedFile file(info[3].ToString(), static_cast<uint64_t>(offset), bytes);
   auto storage = std::make_shared<MappedStorage>(device, std::move(file), bytes);
@@ -96,7 +99,8 @@ Napi::Value tensor_write(const Napi::CallbackInfo& info) {
   const auto array = info[1].As<Napi::TypedArray>();
   const size_t bytes = static_cast<size_t>(slot.count) * size_of(slot.dtype);
   if (array.ByteLength() != bytes) {
-    throw Error("ERR_ALMA_SHAPE", "write: " + std::to_string(array.ByteLength()) + " bytes given, the tensor has " + std::to_string(bytes));
+    throw Error("ERR_ALMA_SHAPE", "write: " + std::to_string(array.ByteLength()) + " bytes given, the tensor has " +
+                                      std::to_string(bytes));
   }
   Device& device = slot.storage->device();
   if (device.recording() != nullptr) throw Error("ERR_ALMA_DEVICE", "a write cannot be captured into a graph");
@@ -142,8 +146,8 @@ Napi::Value tensor_read(const Napi::CallbackInfo& info) {
 // for by the JavaScript thread.
 class LoadTask final : public PromiseTask {
  public:
-  LoadTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, const TensorSlot& slot, std::string path,
-           uint64_t offset, DType source)
+  LoadTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, const TensorSlot& slot,
+           std::string path, uint64_t offset, DType source)
       : PromiseTask(environment, env, std::move(device)),
         storage_(slot.storage),
         target_{slot.data, slot.dtype},
@@ -173,8 +177,9 @@ Napi::Value tensor_load_file(const Napi::CallbackInfo& info) {
   const auto& device = slot.storage->owner();
   const std::string path = info[1].ToString();
   const auto offset = static_cast<uint64_t>(extent_of(info, 2, "offset"));
-  return submit_promise(environment, *device,
-                        std::make_unique<LoadTask>(environment, info.Env(), device, slot, path, offset, dtype_of(info, 3)));
+  return submit_promise(
+      environment, *device,
+      std::make_unique<LoadTask>(environment, info.Env(), device, slot, path, offset, dtype_of(info, 3)));
 }
 
 }  // namespace

@@ -38,9 +38,10 @@ void pack_activations(const TA* a, int64_t m, int64_t padded_m, int64_t k, float
   });
 }
 
-// acc[kM · kRows] += the products of `depth` columns of kRows rows of b with all rows of a.
+// sums[kM · kRows] += the products of `depth` columns of kRows rows of b with all rows of a. What comes `next` elements after
+// these rows is prefetched: in pieces of kDepth, the processor does not see far enough ahead by itself.
 template <int kM, int kRows, class TB>
-ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t depth, F* sums) {
+ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t next, int64_t depth, F* sums) {
   F acc[kM][kRows];
 #pragma GCC unroll 8
   for (int i = 0; i < kM; ++i)
@@ -49,7 +50,10 @@ ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t
   for_lanes(depth, [&](int64_t p, int lanes) ALMA_LAMBDA {
     F weights[kRows];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) weights[r] = load(row[r] + p, lanes);
+    for (int r = 0; r < kRows; ++r) {
+      weights[r] = load(row[r] + p, lanes);
+      __builtin_prefetch(row[r] + next + p);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < kM; ++i) {
       const F x = load(a + p * kM + i * W);
@@ -66,8 +70,8 @@ ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t
 template <int kM, class TB>
 void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
   constexpr int kRows = kM <= 3 ? 4 : kM <= 6 ? 2 : 1;  // as many accumulators as registers hold, kRows streams of weights
-  // Ranges of about 128 KiB of weights: long enough to stream, short enough to balance.
-  const int64_t grain = min(kMaxRows, round_up(max<int64_t>(1, 131072 / static_cast<int64_t>(sizeof(TB)) / k), 4));
+  // Long ranges stream better, 8 a thread balance.
+  const int64_t grain = min(kMaxRows, round_up(ceil_div(out.n, 8 * pool.threads()), 4));
   parallel_ranges(pool, out.n, out.n * k * kM < (1 << 17) ? out.n : grain, [&](int64_t range_begin, int64_t range_end, int) {
     for (int64_t begin = range_begin; begin < range_end; begin += kMaxRows) {
       const int64_t end = min(range_end, begin + kMaxRows);
@@ -77,7 +81,7 @@ void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Ou
         for (int64_t first = begin; first < end; first += kRows) {
           const TB* row[kRows];  // the last rows again where there are no kRows left
           for (int r = 0; r < kRows; ++r) row[r] = b + min(first + r, end - 1) * k + p;
-          dot_rows<kM, kRows>(a + p * kM, row, min(kDepth, k - p), sums + (first - begin) * kM);
+          dot_rows<kM, kRows>(a + p * kM, row, kRows * k, min(kDepth, k - p), sums + (first - begin) * kM);
         }
       for (int64_t first = begin; first < end; first += kRows)
         for (int64_t i = 0; i < out.m; ++i)

@@ -35,8 +35,9 @@ CachingAllocator::Block CachingAllocator::allocate(size_t bytes) {
     block.data = source_->allocate(wanted);
     if (block.data == nullptr) {
       throw Error("ERR_ALMA_OUT_OF_MEMORY", "out of device memory: " + std::to_string(wanted) + " bytes needed, " +
-                                                std::to_string(source_->available()) + " of " + std::to_string(source_->total()) +
-                                                " bytes free, " + std::to_string(allocated_) + " bytes in tensors of this process");
+                                                std::to_string(source_->available()) + " of " +
+                                                std::to_string(source_->total()) + " bytes free, " +
+                                                std::to_string(allocated_) + " bytes in tensors of this process");
     }
     reserved_ += wanted;
   }

@@ -31,7 +31,8 @@ class CpuDevice final : public Device {
   CpuDevice(int threads, const std::string& isa) : Device(make_host_memory()) {
     auto ops = cpu::make_cpu_ops(threads, isa.c_str());
     threads_ = ops->threads();
-    description_ = std::string("CPU, ") + ops->isa() + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
+    description_ =
+        std::string("CPU, ") + ops->isa() + ", " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
     engine_ = std::make_unique<Engine>(std::move(ops));
   }
 

@@ -23,7 +23,8 @@ MappedFile::MappedFile(const std::string& path, uint64_t offset, size_t bytes) {
   if (!known || offset > size || bytes > size - offset) {
     close(file);
     throw Error("ERR_ALMA_CHECKPOINT", path + ": expected " + std::to_string(bytes) + " bytes at offset " +
-                                           std::to_string(offset) + ", the file has " + std::to_string(size) + " bytes");
+                                           std::to_string(offset) + ", the file has " + std::to_string(size) +
+                                           " bytes");
   }
   if (bytes > 0) {
     const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));

@@ -24,7 +24,7 @@ onEachDevice((device) => {
       const gradients = fixture.floats('in.grads')
       const rates = fixture.floats('in.lr')
       const count = start.length
-      const dtype = params['param_dtype'] === 'bf16' ? 'bf16' : 'f32'
+      const dtype = params.param_dtype === 'bf16' ? 'bf16' : 'f32'
       const param = Tensor.from(device(), start, [count], dtype)
       const master = dtype === 'bf16' ? Tensor.from(device(), start) : undefined
       const state = { ...stateOf(device(), param), ...(master && { master }) }

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Device } from '../../lib/runtime/index.js'
 
-export const deviceName: string = process.env['ALMA_DEVICE'] ?? 'cpu'
+export const deviceName: string = process.env.ALMA_DEVICE ?? 'cpu'
 
 const instructionSets: readonly (string | undefined)[] =
   deviceName === 'cpu' ? Device.buildInformation().cpuInstructionSets : [undefined]

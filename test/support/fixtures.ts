@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 const own = join(dirname(fileURLToPath(import.meta.url)), '..', 'fixtures')
 
 /** `$ALMA_FIXTURES`, or else the small numeric fixtures that the project carries. */
-export const fixturesRoot: string = process.env['ALMA_FIXTURES'] ?? own
+export const fixturesRoot: string = process.env.ALMA_FIXTURES ?? own
 
 /** The folder of one kind (`model`, `ops/attention`, …), or undefined when the root has none: then the test skips, visibly. */
 export function fixtureFolder(kind: string): string | undefined {

@@ -60,7 +60,7 @@ describe('finetune', () => {
       ['parallel', 14],
     ])
     expect(existsSync(join(folder, 'checkpoints'))).toBe(false)
-    await using opened = await Alma.load(folder, { device: process.env['ALMA_DEVICE'] ?? 'cpu' })
+    await using opened = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu' })
     expect(await weightsOf(opened)).toEqual(await weightsOf(alma))
   })
 
@@ -127,7 +127,14 @@ describe('finetune', () => {
   test('keepBest ends with the weights of the lowest validation loss', async () => {
     await using alma = await tinyAlma(data)
     // A rate that is far too high from the third step on spoils the model after its best moment.
-    const spoilt = { learningRate: 0.5, schedule: 'linear', warmupRatio: 1, maxSteps: 10, evaluationSteps: 1, keepBest: true }
+    const spoilt = {
+      learningRate: 0.5,
+      schedule: 'linear',
+      warmupRatio: 1,
+      maxSteps: 10,
+      evaluationSteps: 1,
+      keepBest: true,
+    }
     const report = await alma.finetune(stages({ parallel: spoilt })[1] as Stage, { output: output() })
     const [stage] = report.stages
     const lowest = Math.min(...(stage?.validation ?? []).map(({ loss }) => loss))
@@ -169,8 +176,18 @@ describe('bad input', () => {
     ['an unknown field', () => ({ ...stages()[0], batch_size: 3 }), 'ERR_ALMA_OPTION', 'did you mean "batchSize"'],
     ['a wrong value', () => ({ ...stages()[0], learningRate: -1 }), 'ERR_ALMA_OPTION', '"learningRate": expected'],
     ['an unknown kind', () => ({ kind: 'preferences' }), 'ERR_ALMA_OPTION', '"kind"'],
-    ['an unknown language', () => ({ ...stages()[1], pairs: [{ path: data.train, from: 'xx', to: 'en' }] }), 'ERR_ALMA_LANGUAGE', 'xx'],
-    ['a missing file', () => ({ ...stages()[1], pairs: [{ path: '/nowhere/a.jsonl', from: 'de', to: 'en' }] }), 'ERR_ALMA_IO', '/nowhere/a.jsonl'],
+    [
+      'an unknown language',
+      () => ({ ...stages()[1], pairs: [{ path: data.train, from: 'xx', to: 'en' }] }),
+      'ERR_ALMA_LANGUAGE',
+      'xx',
+    ],
+    [
+      'a missing file',
+      () => ({ ...stages()[1], pairs: [{ path: '/nowhere/a.jsonl', from: 'de', to: 'en' }] }),
+      'ERR_ALMA_IO',
+      '/nowhere/a.jsonl',
+    ],
     ['no data at all', () => ({ kind: 'parallel' }), 'ERR_ALMA_OPTION', '"pairs" is missing'],
   ]
   test.each(cases)('%s', async (_, stage, code, message) => {

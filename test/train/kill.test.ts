@@ -44,7 +44,7 @@ function recipeFor(output: string): string {
 }
 
 const train = (recipe: string, ...args: string[]): ChildProcess =>
-  spawn(process.execPath, [main, 'train', recipe, '--device', process.env['ALMA_DEVICE'] ?? 'cpu', ...args], {
+  spawn(process.execPath, [main, 'train', recipe, '--device', process.env.ALMA_DEVICE ?? 'cpu', ...args], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
 

@@ -43,7 +43,7 @@ describe.skipIf(cases.length === 0)('optimizer trajectories', () => {
       const modelFolder = join(fixturesRoot, trajectory.model)
       const initial = loadTensors(join(modelFolder, 'model.safetensors'))
       const h = trajectory.hyperparameters
-      const device = Device.open(process.env['ALMA_DEVICE'] ?? 'cpu')
+      const device = Device.open(process.env.ALMA_DEVICE ?? 'cpu')
       const model = await loadLlama(device, modelFolder)
       const optimizer = new Optimizer(model, {
         betas: [h.beta1, h.beta2],
@@ -77,7 +77,8 @@ describe.skipIf(cases.length === 0)('optimizer trajectories', () => {
         expect(learningRate).toBeCloseTo(step.lr, 12)
         optimizer.step(learningRate)
         const [norm = Number.NaN] = await optimizer.gradNorm.readFloats()
-        for (const [m, loss] of losses.entries()) expect(Math.abs(loss - (step.micro_losses[m] ?? 0))).toBeLessThan(1e-5)
+        for (const [m, loss] of losses.entries())
+          expect(Math.abs(loss - (step.micro_losses[m] ?? 0))).toBeLessThan(1e-5)
         expect(Math.abs(norm / step.grad_norm - 1)).toBeLessThan(1e-5)
       }
 

@@ -36,9 +36,7 @@ describe('recipes', () => {
     expect(fromJson).toEqual({
       model: join(folder, 'base'),
       output: join(folder, '..', 'trained'),
-      stages: [
-        { kind: 'monolingual', sources: [{ path: join(folder, 'mono/de.txt'), language: 'de' }], maxSteps: 3 },
-      ],
+      stages: [{ kind: 'monolingual', sources: [{ path: join(folder, 'mono/de.txt'), language: 'de' }], maxSteps: 3 }],
     })
   })
 
@@ -48,7 +46,11 @@ describe('recipes', () => {
     ['an unknown field', JSON.stringify({ ...recipe, ouput: 'x' }), /unknown field "ouput"/],
     ['no stages', JSON.stringify({ ...recipe, stages: [] }), /"stages": expected a list/],
     ['no model', JSON.stringify({ ...recipe, model: 3 }), /"model": expected a folder, got 3/],
-    ['a wrong stage', JSON.stringify({ ...recipe, stages: [{ kind: 'monolingual' }] }), /stages\[0\]: "sources" is missing/],
+    [
+      'a wrong stage',
+      JSON.stringify({ ...recipe, stages: [{ kind: 'monolingual' }] }),
+      /stages\[0\]: "sources" is missing/,
+    ],
     ['__proto__', '{"__proto__": {"x": 1}, "model": "a", "output": "b", "stages": []}', /unknown field "__proto__"/],
   ]
   test.each(bad)('%s is refused', async (_, text, message) => {
@@ -67,7 +69,11 @@ describe('recipes', () => {
 
   test('a YAML bomb is refused', async () => {
     const levels = Array.from({ length: 12 }, (_, i) =>
-      i === 0 ? 'a0: &a0 [x, x]' : `a${i}: &a${i} [${Array(9).fill(`*a${i - 1}`).join(', ')}]`,
+      i === 0
+        ? 'a0: &a0 [x, x]'
+        : `a${i}: &a${i} [${Array(9)
+            .fill(`*a${i - 1}`)
+            .join(', ')}]`,
     )
     await expect(readRecipe(write('bomb.yaml', levels.join('\n')))).rejects.toMatchObject({ code: 'ERR_ALMA_RECIPE' })
   })

@@ -59,6 +59,6 @@ export function tinyAlma(data: TinyData, seed = 5, dtype: 'f32' | 'bf16' = 'f32'
       bosTokenId: 1,
       eosTokenId: 2,
     },
-    { tokenizer: data.tokenizer, device: process.env['ALMA_DEVICE'] ?? 'cpu', seed, dtype },
+    { tokenizer: data.tokenizer, device: process.env.ALMA_DEVICE ?? 'cpu', seed, dtype },
   )
 }
