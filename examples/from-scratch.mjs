@@ -2,7 +2,7 @@
  * A small LLaMA from random weights on real parallel text: tokenizer, both stages, held-out scores.
  *
  *   node examples/from-scratch.mjs --train train.de-en.jsonl --valid valid.de-en.jsonl --test test.de-en.jsonl \
- *     --from de --to en --output from-scratch-model [--steps 600]
+ *     --from de --to en --output from-scratch-model [--steps 3000]
  *
  * Files: ALMA's JSON, JSON Lines or TSV, plain or gzip. The sides of the training pairs serve as the monolingual text of stage 1.
  * What a model of this size learns in minutes is the look of both languages, not translation.
@@ -21,7 +21,7 @@ const { values } = parseArgs({
     to: { type: 'string', default: 'en' },
     output: { type: 'string', default: 'from-scratch-model' },
     // Steps of both stages together; about ten minutes on two cores.
-    steps: { type: 'string', default: '600' },
+    steps: { type: 'string', default: '3000' },
   },
 })
 const { train, valid, test, from, to, output } = values
@@ -51,7 +51,7 @@ const alma = await Alma.create(
 console.error(`${(alma.model.parameterCount / 1e6).toFixed(1)} million weights on ${alma.device.description}`)
 
 const steps = Number(values.steps)
-const common = { learningRate: 3e-3, warmupRatio: 0.05, betas: [0.9, 0.98] }
+const common = { warmupRatio: 0.05, betas: [0.9, 0.98] }
 const progress = await createProgressReporter({ logFile: join(output, 'training-log.jsonl') })
 const report = await alma.finetune(
   [
@@ -67,6 +67,7 @@ const report = await alma.finetune(
       ],
       blockSize: 128,
       batchSize: 16,
+      learningRate: 1e-3,
       maxSteps: Math.round(steps * 0.4),
       ...common,
     },
@@ -75,6 +76,7 @@ const report = await alma.finetune(
       pairs: [{ path: train, from, to }],
       validation: [{ path: valid, from, to }],
       batchSize: 24,
+      learningRate: 2e-3,
       maxSteps: Math.round(steps * 0.6),
       ...common,
     },

@@ -22,7 +22,7 @@ const jsonLines = (pairs: readonly Pair[]): string =>
 /** Writes everything below `folder`. The same seed gives the same files. */
 export async function writeData(folder: string, settings: QuickstartSettings, seed: number): Promise<QuickstartData> {
   const { trainPairs, heldOutPairs, validationPairs, monolingualSentences, vocabSize } = settings
-  const minimumOccurrences = Math.max(1, Math.round((15 * trainPairs) / 12_000))
+  const minimumOccurrences = Math.max(1, Math.round(trainPairs / 800))
   const corpus = generateCorpus({
     seed,
     trainPairs,

@@ -100,7 +100,7 @@ function stagesFor(
   settings: QuickstartSettings,
   seed: number,
 ): { readonly monolingual: Stage; readonly parallel: Stage } {
-  const common = { learningRate: settings.learningRate, betas: settings.betas, warmupRatio: 0.05, seed }
+  const common = { betas: settings.betas, warmupRatio: 0.05, seed }
   return {
     monolingual: {
       kind: 'monolingual',
@@ -111,6 +111,7 @@ function stagesFor(
       blockSize: settings.blockSize,
       maxSteps: settings.monolingualSteps,
       batchSize: settings.monolingualBatch,
+      learningRate: settings.monolingualRate,
       ...common,
     },
     parallel: {
@@ -119,6 +120,7 @@ function stagesFor(
       validation: [{ path: data.validation, from: 'de', to: 'en' }],
       maxSteps: settings.parallelSteps,
       batchSize: settings.parallelBatch,
+      learningRate: settings.parallelRate,
       schedule: 'cosine',
       ...common,
     },

@@ -15,12 +15,13 @@ export interface QuickstartSettings {
   readonly monolingualBatch: number
   readonly parallelSteps: number
   readonly parallelBatch: number
-  readonly learningRate: number
+  readonly monolingualRate: number
+  readonly parallelRate: number
   readonly betas: readonly [number, number]
 }
 
 const full: QuickstartSettings = {
-  trainPairs: 12_000,
+  trainPairs: 5000,
   heldOutPairs: 400,
   validationPairs: 100,
   monolingualSentences: 20_000,
@@ -30,12 +31,14 @@ const full: QuickstartSettings = {
   layers: 3,
   heads: 4,
   blockSize: 128,
-  monolingualSteps: 150,
+  monolingualSteps: 400,
   monolingualBatch: 16,
   parallelSteps: 1000,
   parallelBatch: 32,
-  // Two hundred times ALMA's: a small model from random weights, not a large one that has read the internet.
-  learningRate: 4e-3,
+  // Up to two hundred times ALMA's: a small model from random weights, not a large one that has read the internet. Stage 1 stays below
+  // stage 2: at 4e-3 it leaves weights from which translation is learnt worse than from random ones (chrF 82 instead of 92).
+  monolingualRate: 1e-3,
+  parallelRate: 4e-3,
   // A shorter memory of the second moment than 0.999, whose average would span the whole run.
   betas: [0.9, 0.98],
 }
@@ -43,7 +46,7 @@ const full: QuickstartSettings = {
 /** With `--fast`: every part runs, in seconds, but nothing is learnt well. */
 const fast: QuickstartSettings = {
   ...full,
-  trainPairs: 3000,
+  trainPairs: 2000,
   heldOutPairs: 20,
   validationPairs: 20,
   monolingualSentences: 2000,

@@ -1,0 +1,136 @@
+/**
+ * What all benchmarks share: figures, the ceilings that stand beside them, and timing.
+ *
+ * A ceiling is measured on the same machine in the same run, right before the figures that are held against it: other programs come
+ * and go, and a ceiling from yesterday says little. No timing ever fails anything.
+ */
+import Benchmark from 'benchmark'
+import type { Device } from '../lib/runtime/index.js'
+
+export interface Figure {
+  readonly name: string
+  readonly shape: string
+  readonly value: number
+  readonly unit: string
+  /** What the machine can do at best, in the same unit. */
+  readonly ceiling: number | null
+  /** Of what is better when it is larger: value / ceiling; of what is better when it is smaller: ceiling / value. 1 is perfect. */
+  readonly ratioToCeiling: number | null
+  /** Another program that does the same. */
+  readonly peer: string | null
+  readonly peerValue: number | null
+  readonly ratioToPeer: number | null
+}
+
+export interface Report {
+  section(title: string): void
+  /** `goal` is for people: `≥ 50 %`, `< 2 µs`. */
+  add(figure: Figure, goal?: string): void
+}
+
+export interface BenchContext {
+  readonly device: Device
+  readonly report: Report
+}
+
+export type Bench = (context: BenchContext) => Promise<void>
+
+export interface FigureInput {
+  readonly name: string
+  readonly shape: string
+  readonly value: number
+  readonly unit: string
+  readonly ceiling?: number
+  /** Times and bytes: the ceiling lies below the value. Default false. */
+  readonly smallerIsBetter?: boolean
+  readonly peer?: { readonly name: string; readonly value: number }
+}
+
+export function figure(input: FigureInput): Figure {
+  const { name, shape, value, unit, ceiling, smallerIsBetter = false, peer } = input
+  const ratio = (to: number | undefined): number | null => {
+    if (to === undefined) return null
+    return smallerIsBetter ? to / value : value / to
+  }
+  return {
+    name,
+    shape,
+    value,
+    unit,
+    ceiling: ceiling ?? null,
+    ratioToCeiling: ratio(ceiling),
+    peer: peer?.name ?? null,
+    peerValue: peer?.value ?? null,
+    ratioToPeer: ratio(peer?.value),
+  }
+}
+
+type Ceiling = 'fma' | 'read' | 'copy'
+
+const bestSeen = new WeakMap<Device, Map<Ceiling, number>>()
+
+/**
+ * The device's best: FLOP/s for `'fma'`, bytes/s for `'read'` and `'copy'`. Measured now, but never below what was seen earlier in
+ * this run: another program that happens to run during the probe must not make a figure look good.
+ */
+export async function ceilingOf(device: Device, what: Ceiling): Promise<number> {
+  const seen = bestSeen.get(device) ?? new Map<Ceiling, number>()
+  bestSeen.set(device, seen)
+  const seconds = seen.has(what) ? 0.3 : 1
+  const best = Math.max(seen.get(what) ?? 0, await device.probe(what, { bytes: 256 * 2 ** 20, seconds }))
+  seen.set(what, best)
+  return best
+}
+
+/**
+ * Seconds that one call of `enqueue` takes on the device: the best sample of benchmark.js, as the ceilings are the best of theirs.
+ * `calls` of them share one round trip, so that its cost does not count for short ops.
+ */
+export async function deviceSeconds(device: Device, enqueue: () => void, calls = 1): Promise<number> {
+  enqueue()
+  await device.synchronize()
+  const best = await bestOf((deferred) => {
+    for (let i = 0; i < calls; i++) enqueue()
+    device.synchronize().then(
+      () => deferred.resolve(),
+      () => deferred.benchmark.abort(),
+    )
+  })
+  // Whatever went wrong comes out here, with its own message.
+  await device.synchronize()
+  return best / calls
+}
+
+/** Seconds of a synchronous body on the JavaScript thread. */
+export function callSeconds(body: () => void): Promise<number> {
+  return new Promise((resolve, reject) => {
+    new Benchmark({
+      fn: body,
+      maxTime: 0.5,
+      async: true,
+      onComplete(this: Benchmark) {
+        settle(this, resolve, reject)
+      },
+    }).run({ async: true })
+  })
+}
+
+function bestOf(body: (deferred: { resolve(): void; benchmark: Benchmark }) => void): Promise<number> {
+  return new Promise((resolve, reject) => {
+    new Benchmark({
+      fn: body,
+      defer: true,
+      maxTime: 0.5,
+      minSamples: 4,
+      onComplete(this: Benchmark) {
+        settle(this, resolve, reject)
+      },
+    }).run({ async: true })
+  })
+}
+
+function settle(done: Benchmark, resolve: (seconds: number) => void, reject: (error: unknown) => void): void {
+  const samples = done.stats.sample as number[]
+  if (samples.length === 0) reject(done.error ?? new Error('the benchmark gave no sample'))
+  else resolve(Math.min(...samples))
+}

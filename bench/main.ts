@@ -1,0 +1,69 @@
+/** `npm run bench -- [ops|decode|train|addon] [--device NAME] [--json]`: what this machine does, beside what it could do. */
+import { realpathSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { AlmaError, messageOf } from '../lib/errors.js'
+import { Device } from '../lib/runtime/index.js'
+import { callBench } from './addon/calls.js'
+import { eventLoopBench } from './addon/event-loop.js'
+import { decodeBench } from './decode.js'
+import type { Bench } from './harness.js'
+import { adamwBench } from './ops/adamw.js'
+import { attentionBench } from './ops/attention.js'
+import { crossEntropyBench } from './ops/cross-entropy.js'
+import { matmulBench } from './ops/matmul.js'
+import { rmsNormBench } from './ops/rms-norm.js'
+import { swiGluBench } from './ops/swi-glu.js'
+import { FigureReport, type Output } from './table.js'
+import { trainBench } from './train.js'
+
+const groups: Readonly<Record<string, readonly Bench[]>> = {
+  ops: [matmulBench, attentionBench, rmsNormBench, swiGluBench, crossEntropyBench, adamwBench],
+  decode: [decodeBench],
+  train: [trainBench],
+  addon: [callBench, eventLoopBench],
+}
+
+/**
+ * Runs the named groups (default: all) and prints their figures.
+ *
+ * @throws AlmaError ERR_ALMA_OPTION for arguments that are none of these; ERR_ALMA_DEVICE, ERR_ALMA_NATIVE from opening the device.
+ */
+export async function runBench(argv: readonly string[], output: Output = process): Promise<void> {
+  const { names, deviceName, json } = argumentsOf(argv)
+  await using device = Device.open(deviceName)
+  const report = new FigureReport(output, json)
+  const machine = `alma-native on ${device.name}: ${device.description}; Node.js ${process.versions.node}`
+  ;(json ? output.stderr : output.stdout).write(`${machine}\n`)
+  for (const name of names) {
+    for (const bench of groups[name] ?? []) await bench({ device, report })
+  }
+  report.finish()
+}
+
+function argumentsOf(argv: readonly string[]): { names: string[]; deviceName: string; json: boolean } {
+  const known = Object.keys(groups)
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...argv],
+      options: { device: { type: 'string', default: 'auto' }, json: { type: 'boolean', default: false } },
+      allowPositionals: true,
+    })
+    const unknown = positionals.find((name) => !known.includes(name))
+    if (unknown !== undefined) throw new Error(`unknown benchmark '${unknown}'; there are ${known.join(', ')}`)
+    return { names: positionals.length > 0 ? positionals : known, deviceName: values.device, json: values.json }
+  } catch (error) {
+    throw new AlmaError('ERR_ALMA_OPTION', `bench: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+const [, program] = process.argv
+if (program !== undefined && realpathSync(program) === fileURLToPath(import.meta.url)) {
+  try {
+    await runBench(process.argv.slice(2))
+  } catch (error) {
+    if (!(error instanceof AlmaError)) throw error
+    process.stderr.write(`bench: ${error.code}: ${error.message}\n`)
+    process.exitCode = 1
+  }
+}

@@ -1,0 +1,96 @@
+/** A training step: tokens/s, GFLOP/s beside the processor's best, and the memory it takes beside what it cannot do without. */
+import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
+import { type Device, Tensor } from '../lib/runtime/index.js'
+import { Optimizer } from '../lib/train/index.js'
+import { type BenchContext, ceilingOf, figure } from './harness.js'
+import { model15M, syntheticIds } from './models.js'
+
+const [sequences, length] = [4, 256] as const
+
+export async function trainBench({ device, report }: BenchContext): Promise<void> {
+  report.section('train: 15 million weights, 6 layers × 288, AdamW')
+  const run = new TrainingRun(device, model15M)
+  try {
+    await run.step()
+    device.resetPeakMemory()
+    const peakFlops = await ceilingOf(device, 'fma')
+    let best = Number.POSITIVE_INFINITY
+    for (let i = 0; i < 4; i++) {
+      const begin = performance.now()
+      await run.step()
+      best = Math.min(best, (performance.now() - begin) / 1000)
+    }
+    const tokens = sequences * length
+    const shape = `${sequences} × ${length} tokens, f32`
+    const flops = stepFlops(run.model)
+    const ceiling = (peakFlops / flops) * tokens
+    report.add(figure({ name: 'training step', shape, value: tokens / best, unit: 'tokens/s', ceiling }))
+    const gflops = flops / best / 1e9
+    report.add(figure({ name: 'training step', shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }))
+    const needed = neededBytes(run.model) / 2 ** 20
+    const peak = device.memory().peak / 2 ** 20
+    report.add(
+      figure({ name: 'peak memory', shape, value: peak, unit: 'MiB', ceiling: needed, smallerIsBetter: true }),
+      '≥ 83 % (1.2 ×)',
+    )
+  } finally {
+    run.dispose()
+  }
+}
+
+/** A model with optimizer and one batch, over and over. */
+export class TrainingRun {
+  readonly model: LlamaForCausalLM
+  readonly #optimizer: Optimizer
+  readonly #gradScale: Tensor
+  readonly #lossSum: Tensor
+  readonly #batch: { readonly inputIds: number[][]; readonly labels: number[][] }
+
+  constructor(device: Device, config: LlamaConfig) {
+    this.model = createLlama(device, config)
+    this.#optimizer = new Optimizer(this.model)
+    const inputIds = Array.from({ length: sequences }, (_, i) => syntheticIds(config, length, i + 1))
+    this.#batch = { inputIds, labels: inputIds }
+    this.#gradScale = Tensor.from(device, [1 / (sequences * (length - 1))])
+    this.#lossSum = Tensor.zeros(device, [1], 'f32')
+  }
+
+  /** Gradients, clipping, AdamW; waits for the loss (nats, summed). */
+  async step(): Promise<number> {
+    this.#optimizer.zeroGradients()
+    this.#lossSum.write([0])
+    this.model.forwardBackward(this.#batch, this.#gradScale, this.#lossSum)
+    this.#optimizer.step(1e-4)
+    const [loss = Number.NaN] = await this.#lossSum.readFloats()
+    return loss
+  }
+
+  dispose(): void {
+    this.#optimizer.dispose()
+    this.model.dispose()
+    this.#gradScale.dispose()
+    this.#lossSum.dispose()
+  }
+}
+
+/** Multiply-adds of the matrix products, forward once and backward twice, and of causal attention. */
+function stepFlops({ config, parameterCount }: LlamaForCausalLM): number {
+  const { hiddenSize, numHiddenLayers, numAttentionHeads, headDim } = config
+  const norms = (2 * numHiddenLayers + 1) * hiddenSize
+  const products = 6 * (parameterCount - norms) * sequences * length
+  const pairs = (sequences * length * (length + 1)) / 2
+  return products + 7 * 2 * pairs * numAttentionHeads * headDim * numHiddenLayers
+}
+
+/**
+ * Weights, gradients, two moments, and what the forward pass must hand to the backward pass: of each layer the two sums and their
+ * norms, queries, keys, values, attention's result, gate and up; behind the layers the logits, and the last sum and its norm.
+ */
+function neededBytes({ config, parameterCount }: LlamaForCausalLM): number {
+  const { hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numKeyValueHeads, headDim, vocabSize } =
+    config
+  const layer =
+    4 * hiddenSize + 2 * intermediateSize + 2 * (numAttentionHeads + numKeyValueHeads) * headDim + numAttentionHeads + 2
+  const activations = sequences * length * (numHiddenLayers * layer + 2 * hiddenSize + vocabSize)
+  return 4 * (4 * parameterCount + activations)
+}
