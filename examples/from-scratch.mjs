@@ -2,7 +2,7 @@
  * A small LLaMA from random weights on real parallel text: tokenizer, both stages, held-out scores.
  *
  *   node examples/from-scratch.mjs --train train.de-en.jsonl --valid valid.de-en.jsonl --test test.de-en.jsonl \
- *     --from de --to en --output from-scratch-model [--steps 3000]
+ *     --from de --to en --output from-scratch-model [--steps 1800]
  *
  * Files: ALMA's JSON, JSON Lines or TSV, plain or gzip. The sides of the training pairs serve as the monolingual text of stage 1.
  * What a model of this size learns in minutes is the look of both languages, not translation.
@@ -21,7 +21,7 @@ const { values } = parseArgs({
     to: { type: 'string', default: 'en' },
     output: { type: 'string', default: 'from-scratch-model' },
     // Steps of both stages together; about ten minutes on two cores.
-    steps: { type: 'string', default: '3000' },
+    steps: { type: 'string', default: '1800' },
   },
 })
 const { train, valid, test, from, to, output } = values
@@ -67,7 +67,7 @@ const report = await alma.finetune(
       ],
       blockSize: 128,
       batchSize: 16,
-      learningRate: 1e-3,
+      learningRate: 2e-3,
       maxSteps: Math.round(steps * 0.4),
       ...common,
     },

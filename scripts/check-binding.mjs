@@ -1,6 +1,6 @@
 // Do C++ and TypeScript name the same things?
 //  - every function that native/addon registers is declared in the interface NativeAddon of lib/runtime/native-addon.ts, and back;
-//  - every op of native/runtime/ops.h has its camelCase function in lib/runtime/ops.ts.
+//  - every op of native/runtime/ops.h has its camelCase function in lib/runtime/ops/.
 // After duckdb-node-neo's bindings/scripts/checkFunctionSignatures.mjs. It reads text, not syntax trees: a registration is
 // `exports.Set("name", …)`, `InstanceMethod("name", …)`, or ALMA_EXPORT…("name", …).
 import { readdirSync, readFileSync } from 'node:fs'
@@ -76,7 +76,10 @@ function main() {
   }
   const declared = declaredNames(read('lib', 'runtime', 'native-addon.ts'))
   const ops = opNames(read('native', 'runtime', 'ops.h'))
-  const functions = exportedNames(read('lib', 'runtime', 'ops.ts'))
+  const functions = new Set()
+  for (const file of readdirSync(join(root, 'lib', 'runtime', 'ops'))) {
+    for (const name of exportedNames(read('lib', 'runtime', 'ops', file))) functions.add(name)
+  }
 
   const problems = []
   for (const name of registered) {
@@ -89,7 +92,7 @@ function main() {
   }
   for (const name of ops) {
     if (!functions.has(name))
-      problems.push(`native/runtime/ops.h declares the op ${name}, lib/runtime/ops.ts does not export it`)
+      problems.push(`native/runtime/ops.h declares the op ${name}, nothing in lib/runtime/ops/ exports it`)
   }
   // An empty list means that this script no longer understands the sources, and would agree with anything.
   if (registered.size === 0) problems.push('no registration was found in native/addon/*.cpp')

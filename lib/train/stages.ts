@@ -56,6 +56,8 @@ export interface StageOptions {
    * mean over all its tokens. `'alma'`: besides, the last token of the prompt is a label, as in ALMA's own code.
    */
   readonly compat?: 'transformers-4' | 'alma'
+  /** Every activation is kept in this version: 'auto' and 'none' mean the same. */
+  readonly activationCheckpointing?: 'auto' | 'none'
 }
 
 /** Stage 1: causal language modelling on packed blocks of text. */
@@ -160,6 +162,7 @@ const commonFields: Readonly<Record<string, Check>> = {
   maxSteps: positiveInteger,
   epochs: positiveInteger,
   compat: oneOf(['transformers-4', 'alma']),
+  activationCheckpointing: oneOf(['auto', 'none']),
 }
 
 const sourceFields: Readonly<Record<string, Check>> = {
@@ -227,12 +230,14 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
   }
   if (typeof stage !== 'object' || stage === null) fail(`expected an object with "kind", got ${JSON.stringify(stage)}`)
   const fields = Object.hasOwn(kindFields, stage.kind) ? kindFields[stage.kind] : undefined
+  if ((stage.kind as string) === 'preference') return fail('the preference stage is not available in this version')
   if (fields === undefined) {
     return fail(`"kind": expected 'monolingual' or 'parallel', got ${JSON.stringify(stage.kind)}`)
   }
   for (const [key, value] of Object.entries(stage)) {
     if (value === undefined) continue
     const check = Object.hasOwn(fields, key) ? fields[key] : undefined
+    if (key === 'lora') return fail('"lora" is not available in this version: stages train all weights')
     if (check === undefined) {
       const close = Object.keys(fields).find((name) => name.toLowerCase() === key.replaceAll('_', '').toLowerCase())
       return fail(

@@ -8,7 +8,6 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-constexpr int64_t kDepth = 64 * W;  // of k at a time: kDepth · 8 rows of a stay in L1 (16 KiB on AVX2)
 constexpr int64_t kMaxRows = 64;    // of b in a range
 
 struct Output {

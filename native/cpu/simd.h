@@ -170,7 +170,9 @@ template <class Body>
 ALMA_INLINE void for_lanes(int64_t count, Body&& body) {
   int64_t i = 0;
   for (; i + W <= count; i += W) body(i, W);
-  if (i < count) body(i, static_cast<int>(count - i));
+  const int rest = static_cast<int>(count - i);
+  if (rest >= W) __builtin_unreachable();  // or the compiler keeps a branch for whole vectors in the tail
+  if (rest > 0) body(i, rest);
 }
 
 #if defined(__clang__)
