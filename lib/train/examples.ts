@@ -18,8 +18,9 @@ import {
 import { EventLoopBudget } from './event-loop.js'
 import type { MonolingualSource, ParallelSource, ResolvedStage } from './stages.js'
 
-/** Examples held in memory for shuffling; a smaller corpus is shuffled uniformly. */
-const SHUFFLE_BUFFER = 50_000
+/** Items held in memory for shuffling; a smaller corpus is shuffled uniformly. Documents may be long, sentence pairs are not. */
+const SHUFFLED_DOCUMENTS = 5000
+const SHUFFLED_PAIRS = 50_000
 
 export type MonolingualState = {
   readonly epoch: number
@@ -132,7 +133,7 @@ class MonolingualExamples implements ExampleStream {
         ({ path, language }, index) =>
           (pass) =>
             shuffled(() => readMonolingual(path, { language }), {
-              bufferSize: SHUFFLE_BUFFER,
+              bufferSize: SHUFFLED_DOCUMENTS,
               seed: seedOf(seed, epoch, index, pass),
             }),
       ),
@@ -193,7 +194,7 @@ class ParallelExamples implements ExampleStream {
   #open(): AsyncIterator<ParallelSentence> {
     const { pairs, bidirectional, seed } = this.#stage
     const ordered = shuffled(() => parallelSentences(pairs, bidirectional), {
-      bufferSize: SHUFFLE_BUFFER,
+      bufferSize: SHUFFLED_PAIRS,
       seed: seedOf(seed, this.#epoch),
       skip: this.#taken,
     })

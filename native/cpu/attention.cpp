@@ -1,5 +1,6 @@
 // FlashAttention (Dao et al., 2022): blocks of queries against blocks of keys with an online softmax; scores exist for one
-// block at a time. A task is a block of the stacked query rows of one sequence and kv head.
+// block at a time. A task is a block of the stacked query rows of one sequence and kv head; where there are few rows (decoding),
+// a range of kv heads of one sequence.
 #include <math.h>
 
 #include "attention_blocks.h"
@@ -8,14 +9,15 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-// Up to this many rows, keys are read where they lie; packing them would cost more than it saves.
+// Up to this many rows to a kv head, keys are read where they lie; packing them would cost more than it saves.
 constexpr int64_t kNarrowRows = 4;
+constexpr int64_t kNarrowKeys = 32;
 
 // The softmax state of a row after `keys` more scores, of which the first `valid` count: scores become exp(s − maximum).
 // Returns the factor for what was accumulated before.
 ALMA_INLINE float online_softmax(float* scores, int64_t valid, int64_t keys, float& highest, float& total) {
   if (valid <= 0) {
-    for (int64_t j = 0; j < keys; ++j) scores[j] = 0;
+    for (int64_t j = 0; j < keys; j += W) store(scores + j, F{});
     return 1;
   }
   F best = splat(highest);
@@ -23,11 +25,13 @@ ALMA_INLINE float online_softmax(float* scores, int64_t valid, int64_t keys, flo
   for (int64_t j = 0; j < valid; j += W) best = greater(first_lanes(load(scores + j), valid - j, lowest), best);
   const float maximum_now = maximum(best);
   F sums = {};
-  for (int64_t j = 0; j < keys; j += W) {
+  int64_t j = 0;
+  for (; j < valid; j += W) {
     const F p = first_lanes(exp(load(scores + j) - maximum_now), valid - j, F{});
     store(scores + j, p);
     sums += p;
   }
+  for (; j < keys; j += W) store(scores + j, F{});
   const float factor = highest == maximum_now ? 1.0f : exp_scalar(highest - maximum_now);
   total = total * factor + sum(sums);
   highest = maximum_now;
@@ -75,7 +79,8 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
   for (int64_t k0 = 0; k0 < last_key; k0 += kKeys) {
     const int64_t keys = min(kKeys, last_key - k0), key_row = sequence.k_begin + k0;
     transpose_key_rows(pointer<T>(args.k), shape, kv_head, key_row, keys, k_panels);
-    multiply_tiles(padded, keys, d, q, stride, 1, k_panels, kNR, d * kNR, scores, kScoreStride, false);
+    const BlockExtents extents(sequence, shape, first, rows, k0, keys);
+    multiply_tiles(rows, extents.scores, q, stride, 1, k_panels, kNR, d * kNR, scores, kScoreStride, false);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t valid = min(keys, sequence.limit(shape.causal, group, first + r) - k0);
       const float factor = online_softmax(scores + r * kScoreStride, valid, keys, highest[r], total[r]);
@@ -90,82 +95,104 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
     } else {
       copy_key_rows(pointer<T>(args.v), shape, kv_head, key_row, keys, v_copy, stride);
     }
-    multiply_tiles(padded, d, keys, scores, kScoreStride, 1, v, v_stride, kNR, out, stride, true);
+    multiply_tiles(rows, extents.queries, scores, kScoreStride, 1, v, v_stride, kNR, out, stride, true);
   }
   for (int64_t r = 0; r < rows; ++r)
     finish_row<T>(args, sequence.q_begin + (first + r) / group, kv_head * group + (first + r) % group, out + r * stride,
                   highest[r], total[r]);
 }
 
-// scores[j] = q · k[j] for `keys` keys, W of them at a time: W sums over head_dim, then their transpose.
+// scores[j] = q · k[j] for `keys` keys: a sum of vectors for each, W of which are then added up by a transpose. The same rows of
+// the next head are fetched meanwhile; heads of a token lie together, but the next token may be on another page.
 template <class T>
 ALMA_INLINE void dot_keys(const float* q, int64_t d, const T* k, int64_t k_stride, int64_t keys, float* scores) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t j = 0; j < keys; j += W) {
-    const T* row[W];
-    for (int i = 0; i < W; ++i) row[i] = k + min(j + i, keys - 1) * k_stride;
-    F acc[W] = {};
-    for_lanes(d, [&](int64_t p, int lanes) ALMA_LAMBDA {
-      const F x = load(q + p, lanes);
-#pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) acc[i] = x * load(row[i] + p, lanes) + acc[i];
-    });
-    transpose(acc);
+    F block[W];
+    for (int i = 0; i < W; ++i) {
+      const T* row = k + min(j + i, keys - 1) * k_stride;
+      for (int64_t p = 0; p < d; p += kLine) __builtin_prefetch(row + d + p);
+      F acc[4] = {};
+      int64_t p = 0;
+      for (; p + 4 * W <= d; p += 4 * W)
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; ++c) acc[c] = load(q + p + c * W) * load(row + p + c * W) + acc[c];
+      for (; p + W <= d; p += W) acc[0] = load(q + p) * load(row + p) + acc[0];
+      if (p < d) acc[1] = load(q + p) * load(row + p, static_cast<int>(d - p)) + acc[1];  // q is zero beyond d
+      block[i] = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+    }
+    transpose(block);
     for (int half = W / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) acc[i] += acc[i + half];
-    store(scores + j, acc[0]);
+      for (int i = 0; i < half; ++i) block[i] += block[i + half];
+    store(scores + j, block[0]);
   }
 }
 
 // out = out · factor + Σ p[j] · v[j].
 template <class T>
 ALMA_INLINE void add_values(const float* p, int64_t keys, const T* v, int64_t v_stride, float factor, float* out, int64_t d) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t j = 0; j < keys; ++j)
+    for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(v + j * v_stride + d + i);
   int64_t i = 0;
-  for (; i + 4 * W <= d; i += 4 * W) {
-    F acc[4];
-    for (int c = 0; c < 4; ++c) acc[c] = load(out + i + c * W) * factor;
+  for (; i + 8 * W <= d; i += 8 * W) {
+    F acc[8];
+#pragma GCC unroll 8
+    for (int c = 0; c < 8; ++c) acc[c] = load(out + i + c * W) * factor;
     for (int64_t j = 0; j < keys; ++j)
-#pragma GCC unroll 4
-      for (int c = 0; c < 4; ++c) acc[c] = load(v + j * v_stride + i + c * W) * p[j] + acc[c];
-    for (int c = 0; c < 4; ++c) store(out + i + c * W, acc[c]);
+#pragma GCC unroll 8
+      for (int c = 0; c < 8; ++c) acc[c] = load(v + j * v_stride + i + c * W) * p[j] + acc[c];
+#pragma GCC unroll 8
+    for (int c = 0; c < 8; ++c) store(out + i + c * W, acc[c]);
   }
   for (; i < d; i += W) {
     const int lanes = static_cast<int>(min<int64_t>(W, d - i));
-    F acc = load(out + i, lanes) * factor;
+    F acc = load(out + i) * factor;
     for (int64_t j = 0; j < keys; ++j) acc = load(v + j * v_stride + i, lanes) * p[j] + acc;
-    store(out + i, acc, lanes);
+    store(out + i, acc);
   }
 }
 
+// All rows of the kv heads [head_begin, head_end) of a sequence. Blocks of keys are the outer loop: the cache is read as it lies
+// in memory (a head at a time would touch a page for every 512 bytes).
 template <class T>
-void narrow_block(ThreadPool& pool, int thread, const AttentionArgs& args, const Sequence& sequence, int64_t kv_head, int64_t) {
+void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const Sequence& sequence, int64_t head_begin,
+                  int64_t head_end) {
   const AttentionShape& shape = args.shape;
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, stride = round_up(d, kNR);
-  const int64_t rows = sequence.rows;
+  const int64_t rows = sequence.rows, all = (head_end - head_begin) * rows;
   float* const q = static_cast<float*>(
-      pool.scratch(thread, kThreadSlot, sizeof(float) * static_cast<size_t>(2 * kNarrowRows * stride + kScoreStride)));
-  float* const out = q + kNarrowRows * stride;
-  float* const scores = out + kNarrowRows * stride;
-  float highest[kNarrowRows], total[kNarrowRows];
-  copy_query_rows(pointer<T>(args.q), shape, sequence, kv_head, 0, rows, rows, shape.scale, q, stride);
-  for (int64_t i = 0; i < rows * stride; ++i) out[i] = 0;
-  for (int64_t r = 0; r < rows; ++r) {
+      pool.scratch(thread, kThreadSlot, sizeof(float) * static_cast<size_t>(2 * all * stride + kScoreStride + 2 * all)));
+  float* const out = q + all * stride;
+  float* const scores = out + all * stride;
+  float* const highest = scores + kScoreStride;
+  float* const total = highest + all;
+  for (int64_t head = head_begin; head < head_end; ++head)
+    copy_query_rows(pointer<T>(args.q), shape, sequence, head, 0, rows, rows, shape.scale, q + (head - head_begin) * rows * stride,
+                    stride);
+  for (int64_t i = 0; i < all * stride; ++i) out[i] = 0;
+  for (int64_t r = 0; r < all; ++r) {
     highest[r] = -__builtin_inff();
     total[r] = 0;
   }
   const int64_t last_key = sequence.limit(shape.causal, group, rows - 1), kv_stride = shape.kv_heads * d;
-  for (int64_t k0 = 0; k0 < last_key; k0 += kKeys) {
-    const int64_t keys = min(kKeys, last_key - k0);
-    const int64_t at = ((sequence.k_begin + k0) * shape.kv_heads + kv_head) * d;
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t valid = min(keys, sequence.limit(shape.causal, group, r) - k0);
-      if (valid <= 0) continue;
-      dot_keys(q + r * stride, d, pointer<T>(args.k, at), kv_stride, valid, scores);
-      const float factor = online_softmax(scores, valid, valid, highest[r], total[r]);
-      add_values(scores, valid, pointer<T>(args.v, at), kv_stride, factor, out + r * stride, d);
+  for (int64_t k0 = 0; k0 < last_key; k0 += kNarrowKeys)
+    for (int64_t head = head_begin; head < head_end; ++head) {
+      const int64_t at = ((sequence.k_begin + k0) * shape.kv_heads + head) * d;
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t valid = min(min(kNarrowKeys, last_key - k0), sequence.limit(shape.causal, group, row) - k0);
+        if (valid <= 0) continue;
+        const int64_t r = (head - head_begin) * rows + row;
+        dot_keys(q + r * stride, d, pointer<T>(args.k, at), kv_stride, valid, scores);
+        const float factor = online_softmax(scores, valid, valid, highest[r], total[r]);
+        add_values(scores, valid, pointer<T>(args.v, at), kv_stride, factor, out + r * stride, d);
+      }
     }
+  for (int64_t r = 0; r < all; ++r) {
+    const int64_t row = r % rows;
+    finish_row<T>(args, sequence.q_begin + row / group, (head_begin + r / rows) * group + row % group, out + r * stride, highest[r],
+                  total[r]);
   }
-  for (int64_t r = 0; r < rows; ++r)
-    finish_row<T>(args, sequence.q_begin + r / group, kv_head * group + r % group, out + r * stride, highest[r], total[r]);
 }
 
 }  // namespace
@@ -177,12 +204,20 @@ void attention(ThreadPool& pool, const AttentionArgs& args) {
   for (const TensorRef* other : others) same_dtype("attention", args.q, *other);
   if (shape.batch <= 0) return;
 
-  // Tasks before sequence i: blocks of its stacked rows, times the kv heads.
+  // Kv heads to a task of a sequence with few rows: enough tasks for the threads, else as many heads as there are.
+  const int64_t splits = min(shape.kv_heads, ceil_div(4 * pool.threads(), shape.batch));
+  const int64_t narrow_count = pool.threads() == 1 ? shape.kv_heads : ceil_div(shape.kv_heads, splits);
+  // Tasks before sequence i.
   int64_t* const tasks_before =
       static_cast<int64_t*>(pool.scratch(0, kSharedSlot, sizeof(int64_t) * static_cast<size_t>(shape.batch + 1)));
   tasks_before[0] = 0;
-  for (int64_t i = 0; i < shape.batch; ++i)
-    tasks_before[i + 1] = tasks_before[i] + ceil_div(sequence_at(shape, i).rows, kQueryRows) * shape.kv_heads;
+  for (int64_t i = 0; i < shape.batch; ++i) {
+    const int64_t rows = sequence_at(shape, i).rows;
+    const int64_t tasks = rows == 0             ? 0
+                          : rows <= kNarrowRows ? ceil_div(shape.kv_heads, narrow_count)
+                                                : ceil_div(rows, kQueryRows) * shape.kv_heads;
+    tasks_before[i + 1] = tasks_before[i] + tasks;
+  }
 
   with_float("attention", args.q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -196,14 +231,14 @@ void attention(ThreadPool& pool, const AttentionArgs& args) {
           (tasks_before[middle] <= task ? low : high) = middle;
         }
         const Sequence sequence = sequence_at(shape, low);
-        const int64_t index = task - tasks_before[low], kv_head = index % shape.kv_heads;
-        // Last blocks first: causal rows at the end see the most keys, and a long task should not be the last to start.
-        const int64_t blocks = ceil_div(sequence.rows, kQueryRows);
-        const int64_t first = (blocks - 1 - index / shape.kv_heads) * kQueryRows;
+        const int64_t index = task - tasks_before[low];
         if (sequence.rows <= kNarrowRows) {
-          narrow_block<T>(pool, thread, args, sequence, kv_head, first);
+          const int64_t head = index * narrow_count;
+          narrow_heads<T>(pool, thread, args, sequence, head, min(shape.kv_heads, head + narrow_count));
         } else {
-          wide_block<T>(pool, thread, args, sequence, kv_head, first);
+          // Last blocks first: causal rows at the end see the most keys, and a long task should not be the last to start.
+          const int64_t blocks = ceil_div(sequence.rows, kQueryRows);
+          wide_block<T>(pool, thread, args, sequence, index % shape.kv_heads, (blocks - 1 - index / shape.kv_heads) * kQueryRows);
         }
       }
     });

@@ -52,11 +52,15 @@ void compute_delta(const AttentionBackwardArgs& args, const Sequence& sequence, 
 
 // p: scores become probabilities, ds: dO·Vᵀ becomes the gradient of the scores; 0 where a key is not seen.
 ALMA_INLINE void gradient_of_scores(float* p, float* ds, int64_t valid, int64_t keys, float log_sum_exp, float delta) {
-  for (int64_t j = 0; j < keys; j += W) {
-    const F probability = first_lanes(exp(load(p + j) - log_sum_exp), max<int64_t>(0, valid - j), F{});
-    const F gradient = first_lanes(probability * (load(ds + j) - delta), max<int64_t>(0, valid - j), F{});
+  int64_t j = 0;
+  for (; j < valid; j += W) {
+    const F probability = first_lanes(exp(load(p + j) - log_sum_exp), valid - j, F{});
+    store(ds + j, first_lanes(probability * (load(ds + j) - delta), valid - j, F{}));
     store(p + j, probability);
-    store(ds + j, gradient);
+  }
+  for (; j < keys; j += W) {
+    store(p + j, F{});
+    store(ds + j, F{});
   }
 }
 
@@ -90,17 +94,18 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
       if (sequence.limit(shape.causal, group, first + rows - 1) <= k0) continue;  // none of these rows sees these keys
       copy_query_rows(pointer<T>(args.q), shape, sequence, kv_head, first, rows, padded, shape.scale, m.q, stride);
       copy_query_rows(pointer<T>(args.dout), shape, sequence, kv_head, first, rows, padded, 1.0f, m.dout, stride);
-      multiply_tiles(padded, keys, d, m.q, stride, 1, m.k_panels, kNR, d * kNR, m.p, kScoreStride, false);
-      multiply_tiles(padded, keys, d, m.dout, stride, 1, m.v_panels, kNR, d * kNR, m.ds, kScoreStride, false);
+      const BlockExtents extents(sequence, shape, first, rows, k0, keys);
+      multiply_tiles(rows, extents.scores, m.q, stride, 1, m.k_panels, kNR, d * kNR, m.p, kScoreStride, false);
+      multiply_tiles(rows, extents.scores, m.dout, stride, 1, m.v_panels, kNR, d * kNR, m.ds, kScoreStride, false);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t token = sequence.q_begin + (first + r) / group, head = kv_head * group + (first + r) % group;
         const int64_t valid = min(keys, sequence.limit(shape.causal, group, first + r) - k0);
         gradient_of_scores(m.p + r * kScoreStride, m.ds + r * kScoreStride, valid, keys, log_sum_exp[token * shape.heads + head],
                            m.delta[first + r]);
       }
-      multiply_tiles(keys, d, rows, m.p, 1, kScoreStride, m.dout, stride, kNR, m.dv, stride, !first_block);
-      multiply_tiles(keys, d, rows, m.ds, 1, kScoreStride, m.q, stride, kNR, m.dk, stride, !first_block);
-      multiply_tiles(padded, d, keys, m.ds, kScoreStride, 1, m.k, stride, kNR, m.dq + first * stride, stride, true);
+      multiply_tiles(keys, extents.keys, m.p, 1, kScoreStride, m.dout, stride, kNR, m.dv, stride, !first_block);
+      multiply_tiles(keys, extents.keys, m.ds, 1, kScoreStride, m.q, stride, kNR, m.dk, stride, !first_block);
+      multiply_tiles(rows, extents.queries, m.ds, kScoreStride, 1, m.k, stride, kNR, m.dq + first * stride, stride, true);
       first_block = false;
     }
     if (first_block) {  // no query sees them

@@ -26,6 +26,29 @@ struct Sequence {
   }
 };
 
+// What the panels of a block of query rows need of a block of keys, and the other way round: causal attention leaves out about
+// half of a block on the diagonal.
+struct BlockExtents {
+  Extent scores[kQueryRows / kMR];            // of rows: the keys some row sees, all of head_dim
+  Extent queries[kQueryRows / kMR];           // of rows: all of head_dim, the keys some row sees
+  Extent keys[ceil_div(kKeys, kMR)];          // of keys: all of head_dim, the rows that see some key
+
+  BlockExtents(const Sequence& sequence, const AttentionShape& shape, int64_t first, int64_t rows, int64_t k0, int64_t key_count) {
+    const int64_t group = shape.heads / shape.kv_heads, d = shape.head_dim;
+    for (int64_t i = 0; i < rows; i += kMR) {
+      const int64_t last = first + min<int64_t>(i + kMR, rows) - 1;
+      const int64_t seen = max<int64_t>(0, min(key_count, sequence.limit(shape.causal, group, last) - k0));
+      scores[i / kMR] = {seen, 0, d};
+      queries[i / kMR] = {d, 0, seen};
+    }
+    for (int64_t j = 0; j < key_count; j += kMR) {
+      // Key k0 + j is seen from the token k0 + j − (k_length − q_length) on.
+      const int64_t token = shape.causal ? max<int64_t>(0, k0 + j - (sequence.k_length - sequence.q_length)) : 0;
+      keys[j / kMR] = {d, min(rows, max<int64_t>(0, token * group - first)), rows};
+    }
+  }
+};
+
 static inline Sequence sequence_at(const AttentionShape& shape, int64_t i) {
   const int32_t* cu = pointer<int32_t>(shape.cu_seqlens_q);
   const int64_t k_begin = pointer<int32_t>(shape.k_begin)[i], k_end = pointer<int32_t>(shape.k_end)[i];

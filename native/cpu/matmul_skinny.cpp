@@ -8,7 +8,10 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-constexpr int64_t kMaxRows = 64;    // of b in a range
+// Rows of b that are worked on together, a multiple of every kRows below. Of these, so many columns at a time that the
+// activations of all rows stay in L1: kActivations floats, 16 KiB on AVX2.
+constexpr int64_t kBlockRows = 12;
+constexpr int64_t kActivations = 512 * W;
 
 struct Output {
   TensorRef c;
@@ -27,18 +30,23 @@ ALMA_INLINE void put(const Output& out, int64_t i, int64_t column, float value) 
   }
 }
 
-// a as [k / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set (8 rows
-// of k = 4096 took 4 times as long). Rows from m to kM and columns beyond k are zero.
+// Activation rows go in groups of at most 4: their sums with several rows of b have to fit the registers.
+constexpr int64_t kMaxGroups = 2;
+int64_t group_rows(int64_t m) { return m <= 4 ? m : (m + 1) / 2; }
+
+// a as [group][k / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set
+// (8 rows of k = 4096 took 4 times as long). Rows beyond m and columns beyond k are zero.
 template <class TA>
-void pack_activations(const TA* a, int64_t m, int64_t padded_m, int64_t k, float* out) {
-  for_lanes(k, [&](int64_t p, int lanes) ALMA_LAMBDA {
-    for (int64_t i = 0; i < padded_m; ++i)
-      store(out + p * padded_m + i * W, i < m ? load(a + i * k + p, lanes) : F{});
-  });
+void pack_activations(const TA* a, int64_t m, int64_t kM, int64_t k, float* out) {
+  for (int64_t first = 0; first < m; first += kM, out += kM * round_up(k, W))
+    for_lanes(k, [&](int64_t p, int lanes) ALMA_LAMBDA {
+      for (int64_t i = 0; i < kM; ++i)
+        store(out + p * kM + i * W, first + i < m ? load(a + (first + i) * k + p, lanes) : F{});
+    });
 }
 
 // sums[kM · kRows] += the products of `depth` columns of kRows rows of b with all rows of a. What comes `next` elements after
-// these rows is prefetched: in pieces of kDepth, the processor does not see far enough ahead by itself.
+// these rows is prefetched: in such pieces the processor does not see far enough ahead by itself.
 template <int kM, int kRows, class TB>
 ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t next, int64_t depth, F* sums) {
   F acc[kM][kRows];
@@ -68,47 +76,49 @@ ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t
 
 template <int kM, class TB>
 void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
-  constexpr int kRows = kM <= 3 ? 4 : kM <= 6 ? 2 : 1;  // as many accumulators as registers hold, kRows streams of weights
-  // Long ranges stream better, 8 a thread balance.
-  const int64_t grain = min(kMaxRows, round_up(ceil_div(out.n, 8 * pool.threads()), 4));
-  parallel_ranges(pool, out.n, out.n * k * kM < (1 << 17) ? out.n : grain, [&](int64_t range_begin, int64_t range_end, int) {
-    for (int64_t begin = range_begin; begin < range_end; begin += kMaxRows) {
-      const int64_t end = min(range_end, begin + kMaxRows);
-      F sums[kMaxRows * kM];
-      for (int64_t i = 0; i < round_up(end - begin, kRows) * kM; ++i) sums[i] = F{};
-      for (int64_t p = 0; p < k; p += kDepth)
+  constexpr int kRows = kM <= 2 ? 4 : 3;  // streams of weights; with the sums no more than 16 registers
+  const int64_t groups = ceil_div(out.m, kM), group_stride = kM * round_up(k, W);
+  const int64_t depth = kActivations / (groups * kM) / W * W;
+  // 8 ranges a thread, for balance.
+  const int64_t grain = round_up(ceil_div(out.n, 8 * pool.threads()), kBlockRows);
+  parallel_ranges(pool, out.n, out.n * k * out.m < (1 << 17) ? out.n : grain, [&](int64_t range_begin, int64_t range_end, int) {
+    for (int64_t begin = range_begin; begin < range_end; begin += kBlockRows) {
+      const int64_t end = min(range_end, begin + kBlockRows);
+      F sums[kMaxGroups][kBlockRows * kM];
+      for (int64_t g = 0; g < groups; ++g)
+        for (int64_t i = 0; i < kBlockRows * kM; ++i) sums[g][i] = F{};
+      for (int64_t p = 0; p < k; p += depth)
         for (int64_t first = begin; first < end; first += kRows) {
-          const TB* row[kRows];  // the last rows again where there are no kRows left
+          const TB* row[kRows];  // the last row again where there are no kRows left
           for (int r = 0; r < kRows; ++r) row[r] = b + min(first + r, end - 1) * k + p;
-          dot_rows<kM, kRows>(a + p * kM, row, kRows * k, min(kDepth, k - p), sums + (first - begin) * kM);
+          for (int64_t g = 0; g < groups; ++g)
+            dot_rows<kM, kRows>(a + g * group_stride + p * kM, row, kRows * k, min(depth, k - p),
+                                sums[g] + (first - begin) * kM);
         }
       for (int64_t first = begin; first < end; first += kRows)
         for (int64_t i = 0; i < out.m; ++i)
           for (int64_t r = 0; r < min<int64_t>(kRows, end - first); ++r)
-            put(out, i, first + r, sum(sums[(first - begin) * kM + i * kRows + r]));
+            put(out, i, first + r, sum(sums[i / kM][(first - begin) * kM + i % kM * kRows + r]));
     }
   });
 }
 
-int64_t padded_rows(int64_t m) { return m <= 4 ? m : m <= 6 ? 6 : 8; }
-
 }  // namespace
 
 void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
-  const int64_t m = padded_rows(args.m), k = args.k;
-  float* a = static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(m * round_up(k, W))));
+  const int64_t rows = group_rows(args.m), k = args.k;
+  float* a = static_cast<float*>(
+      pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(round_up(args.m, rows) * round_up(k, W))));
   with_float("matmul", args.a.dtype,
-             [&](auto tag) { pack_activations(pointer<typename decltype(tag)::type>(args.a), args.m, m, k, a); });
+             [&](auto tag) { pack_activations(pointer<typename decltype(tag)::type>(args.a), args.m, rows, k, a); });
   const Output out{args.c, args.m, args.n, args.accumulate};
   with_float("matmul", args.b.dtype, [&](auto tag) {
     const auto* b = pointer<typename decltype(tag)::type>(args.b);
-    switch (m) {
+    switch (rows) {
       case 1: return multiply<1>(pool, a, b, k, out);
       case 2: return multiply<2>(pool, a, b, k, out);
       case 3: return multiply<3>(pool, a, b, k, out);
-      case 4: return multiply<4>(pool, a, b, k, out);
-      case 6: return multiply<6>(pool, a, b, k, out);
-      default: return multiply<8>(pool, a, b, k, out);
+      default: return multiply<4>(pool, a, b, k, out);
     }
   });
 }

@@ -78,16 +78,29 @@ static inline void store_edge(const F (&acc)[kMR][2], float* c, int64_t c_stride
     }
 }
 
-// c[rows, cols] (+)= a · b in scratch memory: rows is rounded up to kMR and cols to kNR, and all three have room for that.
-// b_panel is the distance between column blocks of b: kNR in a row-major b, k · kNR in packed panels.
-static inline void multiply_tiles(int64_t rows, int64_t cols, int64_t k, const float* a, int64_t row_stride, int64_t step,
+// How much of a product a panel of kMR rows needs; the rest is known to be zero or is never read.
+struct Extent {
+  int64_t cols, k_begin, k_end;
+};
+
+// c[rows, …] (+)= a · b in scratch memory, extents[i] for the rows [i · kMR, (i + 1) · kMR). rows is rounded up to kMR and cols
+// to kNR, and all three have room for that. b_panel is the distance between column blocks of b: kNR in a row-major b, k · kNR
+// in packed panels.
+static inline void multiply_tiles(int64_t rows, const Extent* extents, const float* a, int64_t row_stride, int64_t step,
                                   const float* b, int64_t b_stride, int64_t b_panel, float* c, int64_t c_stride, bool add) {
-  for (int64_t j = 0; j < cols; j += kNR)
+  bool more = true;
+  for (int64_t j = 0; more; j += kNR) {
+    more = false;
     for (int64_t i = 0; i < rows; i += kMR) {
+      const Extent extent = extents[i / kMR];
+      if (j >= extent.cols) continue;
+      more = more || j + kNR < extent.cols;
       F acc[kMR][2];
-      multiply_block(k, a + i * row_stride, row_stride, step, b + j / kNR * b_panel, b_stride, acc);
+      multiply_block(extent.k_end - extent.k_begin, a + i * row_stride + extent.k_begin * step, row_stride, step,
+                     b + j / kNR * b_panel + extent.k_begin * b_stride, b_stride, acc);
       store_block(acc, c + i * c_stride + j, c_stride, add);
     }
+  }
 }
 
 }  // namespace alma::cpu::ALMA_ISA
