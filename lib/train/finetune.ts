@@ -94,6 +94,8 @@ export async function finetune(
       ...(onProgress && { onEvent: onProgress }),
     })
     finished.push(report)
+    // What a stage's batches needed is of no use to the next one, or to decoding.
+    alma.model.device.releaseCachedMemory()
   }
 
   const report: FinetuneReport = { stages: finished, ...(output !== undefined && { output }) }

@@ -68,7 +68,8 @@ void row_statistics(TensorRef row, int64_t count, float* values, float* highest,
 }
 
 void exp_row(const float* values, int64_t count, float highest, float scale, float* out) {
-  for_lanes(count, [&](int64_t i, int lanes) ALMA_LAMBDA { store(out + i, exp((load(values + i, lanes) - highest) * scale), lanes); });
+  for_lanes(count, [&](int64_t i, int lanes)
+                       ALMA_LAMBDA { store(out + i, exp((load(values + i, lanes) - highest) * scale), lanes); });
 }
 
 }  // namespace alma::cpu::ALMA_ISA

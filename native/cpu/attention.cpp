@@ -39,7 +39,8 @@ ALMA_INLINE float online_softmax(float* scores, int64_t valid, int64_t keys, flo
 }
 
 template <class T>
-void finish_row(const AttentionArgs& args, int64_t token, int64_t head, const float* accumulated, float highest, float total) {
+void finish_row(const AttentionArgs& args, int64_t token, int64_t head, const float* accumulated, float highest,
+                float total) {
   const AttentionShape& shape = args.shape;
   T* out = pointer<T>(args.out, (token * shape.heads + head) * shape.head_dim);
   const bool empty = total == 0 && highest == -__builtin_inff();
@@ -51,14 +52,16 @@ void finish_row(const AttentionArgs& args, int64_t token, int64_t head, const fl
 }
 
 template <class T>
-void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const Sequence& sequence, int64_t kv_head, int64_t first) {
+void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const Sequence& sequence, int64_t kv_head,
+                int64_t first) {
   const AttentionShape& shape = args.shape;
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, stride = round_up(d, kNR);
   const int64_t rows = min(kQueryRows, sequence.rows - first), padded = round_up(rows, kMR);
   const int64_t block = kQueryRows * stride;
   float* memory = static_cast<float*>(pool.scratch(
       thread, kThreadSlot,
-      sizeof(float) * static_cast<size_t>(2 * block + 2 * kKeys * stride + kQueryRows * kScoreStride + 2 * kQueryRows)));
+      sizeof(float) *
+          static_cast<size_t>(2 * block + 2 * kKeys * stride + kQueryRows * kScoreStride + 2 * kQueryRows)));
   float* const q = memory;
   float* const out = q + block;
   float* const k_panels = out + block;
@@ -130,7 +133,8 @@ ALMA_INLINE void dot_keys(const float* q, int64_t d, const T* k, int64_t k_strid
 
 // out = out · factor + Σ p[j] · v[j].
 template <class T>
-ALMA_INLINE void add_values(const float* p, int64_t keys, const T* v, int64_t v_stride, float factor, float* out, int64_t d) {
+ALMA_INLINE void add_values(const float* p, int64_t keys, const T* v, int64_t v_stride, float factor, float* out,
+                            int64_t d) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t j = 0; j < keys; ++j)
     for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(v + j * v_stride + d + i);
@@ -161,15 +165,15 @@ void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const
   const AttentionShape& shape = args.shape;
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, stride = round_up(d, kNR);
   const int64_t rows = sequence.rows, all = (head_end - head_begin) * rows;
-  float* const q = static_cast<float*>(
-      pool.scratch(thread, kThreadSlot, sizeof(float) * static_cast<size_t>(2 * all * stride + kScoreStride + 2 * all)));
+  float* const q = static_cast<float*>(pool.scratch(
+      thread, kThreadSlot, sizeof(float) * static_cast<size_t>(2 * all * stride + kScoreStride + 2 * all)));
   float* const out = q + all * stride;
   float* const scores = out + all * stride;
   float* const highest = scores + kScoreStride;
   float* const total = highest + all;
   for (int64_t head = head_begin; head < head_end; ++head)
-    copy_query_rows(pointer<T>(args.q), shape, sequence, head, 0, rows, rows, shape.scale, q + (head - head_begin) * rows * stride,
-                    stride);
+    copy_query_rows(pointer<T>(args.q), shape, sequence, head, 0, rows, rows, shape.scale,
+                    q + (head - head_begin) * rows * stride, stride);
   for (int64_t i = 0; i < all * stride; ++i) out[i] = 0;
   for (int64_t r = 0; r < all; ++r) {
     highest[r] = -__builtin_inff();
@@ -190,8 +194,8 @@ void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const
     }
   for (int64_t r = 0; r < all; ++r) {
     const int64_t row = r % rows;
-    finish_row<T>(args, sequence.q_begin + row / group, (head_begin + r / rows) * group + row % group, out + r * stride, highest[r],
-                  total[r]);
+    finish_row<T>(args, sequence.q_begin + row / group, (head_begin + r / rows) * group + row % group, out + r * stride,
+                  highest[r], total[r]);
   }
 }
 
@@ -238,7 +242,8 @@ void attention(ThreadPool& pool, const AttentionArgs& args) {
         } else {
           // Last blocks first: causal rows at the end see the most keys, and a long task should not be the last to start.
           const int64_t blocks = ceil_div(sequence.rows, kQueryRows);
-          wide_block<T>(pool, thread, args, sequence, index % shape.kv_heads, (blocks - 1 - index / shape.kv_heads) * kQueryRows);
+          wide_block<T>(pool, thread, args, sequence, index % shape.kv_heads,
+                        (blocks - 1 - index / shape.kv_heads) * kQueryRows);
         }
       }
     });

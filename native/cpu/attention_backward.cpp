@@ -67,17 +67,17 @@ ALMA_INLINE void gradient_of_scores(float* p, float* ds, int64_t valid, int64_t 
 template <class T>
 void store_rows(T* out, int64_t out_stride, const float* in, int64_t in_stride, int64_t rows, int64_t cols) {
   for (int64_t r = 0; r < rows; ++r)
-    for_lanes(cols, [&](int64_t i, int lanes) ALMA_LAMBDA {
-      store(out + r * out_stride + i, load(in + r * in_stride + i, lanes), lanes);
-    });
+    for_lanes(cols, [&](int64_t i, int lanes)
+                        ALMA_LAMBDA { store(out + r * out_stride + i, load(in + r * in_stride + i, lanes), lanes); });
 }
 
 template <class T>
-void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, const Sequence& sequence, int64_t kv_head) {
+void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, const Sequence& sequence,
+              int64_t kv_head) {
   const AttentionShape& shape = args.shape;
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, stride = round_up(d, kNR);
-  const Memory m(static_cast<float*>(pool.scratch(thread, kThreadSlot,
-                                                  sizeof(float) * static_cast<size_t>(Memory::floats(stride, sequence.rows)))),
+  const Memory m(static_cast<float*>(pool.scratch(
+                     thread, kThreadSlot, sizeof(float) * static_cast<size_t>(Memory::floats(stride, sequence.rows)))),
                  stride, sequence.rows);
   const float* log_sum_exp = pointer<float>(args.log_sum_exp);
   compute_delta<T>(args, sequence, kv_head, m.delta);
@@ -100,12 +100,13 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t token = sequence.q_begin + (first + r) / group, head = kv_head * group + (first + r) % group;
         const int64_t valid = min(keys, sequence.limit(shape.causal, group, first + r) - k0);
-        gradient_of_scores(m.p + r * kScoreStride, m.ds + r * kScoreStride, valid, keys, log_sum_exp[token * shape.heads + head],
-                           m.delta[first + r]);
+        gradient_of_scores(m.p + r * kScoreStride, m.ds + r * kScoreStride, valid, keys,
+                           log_sum_exp[token * shape.heads + head], m.delta[first + r]);
       }
       multiply_tiles(keys, extents.keys, m.p, 1, kScoreStride, m.dout, stride, kNR, m.dv, stride, !first_block);
       multiply_tiles(keys, extents.keys, m.ds, 1, kScoreStride, m.q, stride, kNR, m.dk, stride, !first_block);
-      multiply_tiles(rows, extents.queries, m.ds, kScoreStride, 1, m.k, stride, kNR, m.dq + first * stride, stride, true);
+      multiply_tiles(rows, extents.queries, m.ds, kScoreStride, 1, m.k, stride, kNR, m.dq + first * stride, stride,
+                     true);
       first_block = false;
     }
     if (first_block) {  // no query sees them
@@ -120,7 +121,8 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
   for (int64_t r = 0; r < sequence.rows; ++r) {
     const int64_t token = sequence.q_begin + r / group, head = kv_head * group + r % group;
     T* dq = pointer<T>(args.dq, (token * shape.heads + head) * d);
-    for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { store(dq + i, load(m.dq + r * stride + i, lanes) * shape.scale, lanes); });
+    for_lanes(d, [&](int64_t i, int lanes)
+                     ALMA_LAMBDA { store(dq + i, load(m.dq + r * stride + i, lanes) * shape.scale, lanes); });
   }
 }
 

@@ -29,11 +29,12 @@ struct Sequence {
 // What the panels of a block of query rows need of a block of keys, and the other way round: causal attention leaves out about
 // half of a block on the diagonal.
 struct BlockExtents {
-  Extent scores[kQueryRows / kMR];            // of rows: the keys some row sees, all of head_dim
-  Extent queries[kQueryRows / kMR];           // of rows: all of head_dim, the keys some row sees
-  Extent keys[ceil_div(kKeys, kMR)];          // of keys: all of head_dim, the rows that see some key
+  Extent scores[kQueryRows / kMR];    // of rows: the keys some row sees, all of head_dim
+  Extent queries[kQueryRows / kMR];   // of rows: all of head_dim, the keys some row sees
+  Extent keys[ceil_div(kKeys, kMR)];  // of keys: all of head_dim, the rows that see some key
 
-  BlockExtents(const Sequence& sequence, const AttentionShape& shape, int64_t first, int64_t rows, int64_t k0, int64_t key_count) {
+  BlockExtents(const Sequence& sequence, const AttentionShape& shape, int64_t first, int64_t rows, int64_t k0,
+               int64_t key_count) {
     const int64_t group = shape.heads / shape.kv_heads, d = shape.head_dim;
     for (int64_t i = 0; i < rows; i += kMR) {
       const int64_t last = first + min<int64_t>(i + kMR, rows) - 1;
@@ -82,8 +83,8 @@ constexpr int64_t kSerialAttention = 1 << 17;
 
 // f32 copy of stacked query rows [first, first + rows) times `scale`, zero from `rows` to `padded` and from head_dim to stride.
 template <class T>
-static void copy_query_rows(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head, int64_t first,
-                            int64_t rows, int64_t padded, float scale, float* out, int64_t stride) {
+static void copy_query_rows(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head,
+                            int64_t first, int64_t rows, int64_t padded, float scale, float* out, int64_t stride) {
   const int64_t group = shape.heads / shape.kv_heads, d = shape.head_dim;
   for (int64_t r = 0; r < padded; ++r) {
     float* row = out + r * stride;
@@ -100,8 +101,8 @@ static void copy_query_rows(const T* source, const AttentionShape& shape, const 
 
 // f32 copy of `keys` rows of k or v of one head, zero from head_dim to stride.
 template <class T>
-static void copy_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first, int64_t keys, float* out,
-                          int64_t stride) {
+static void copy_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first, int64_t keys,
+                          float* out, int64_t stride) {
   const int64_t d = shape.head_dim;
   for (int64_t j = 0; j < keys; ++j) {
     const T* in = source + ((first + j) * shape.kv_heads + kv_head) * d;
@@ -113,8 +114,8 @@ static void copy_key_rows(const T* source, const AttentionShape& shape, int64_t 
 
 // Panels [keys / kNR][head_dim][kNR]: the transpose of `keys` rows of k or v of one head.
 template <class T>
-static void transpose_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first, int64_t keys,
-                               float* out) {
+static void transpose_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first,
+                               int64_t keys, float* out) {
   const int64_t d = shape.head_dim;
   const Operand<T> rows{source + (first * shape.kv_heads + kv_head) * d, shape.kv_heads * d, keys, d, true};
   for (int64_t j = 0; j < keys; j += kNR) pack_panel<kNR, SingleUnits>(rows, j, 0, d, out + j * d);

@@ -11,8 +11,8 @@ namespace alma::cpu::ALMA_ISA {
 struct Bf16Product {
   ALMA_INLINE F multiply_add(F a, F b, F c) {
 #if defined(__AVX512BF16__)
-    return reinterpret_cast<F>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(c), reinterpret_cast<__m512bh>(a),
-                                                reinterpret_cast<__m512bh>(b)));
+    return reinterpret_cast<F>(
+        _mm512_dpbf16_ps(reinterpret_cast<__m512>(c), reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)));
 #else
     const U x = bits_of(a), y = bits_of(b);
     const F odd = as_float(x & 0xffff0000u) * as_float(y & 0xffff0000u) + c;

@@ -7,17 +7,25 @@
 
 namespace alma::cpu {
 
-namespace portable { extern const Kernels kernels; }
+namespace portable {
+extern const Kernels kernels;
+}
 #if defined(ALMA_CPU_X86)
-namespace avx2 { extern const Kernels kernels; }
-namespace avx512 { extern const Kernels kernels; }
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
 namespace avx512bf16 {  // its matmul; all else is avx512's
 void matmul(ThreadPool&, const MatmulArgs&);
 double probe_bf16_dot(int64_t);
 }  // namespace avx512bf16
 #endif
 #if defined(ALMA_CPU_EMULATED_ISA)
-namespace emulated_avx512 { extern const Kernels kernels; }
+namespace emulated_avx512 {
+extern const Kernels kernels;
+}
 namespace emulated_avx512bf16 {
 void matmul(ThreadPool&, const MatmulArgs&);
 double probe_bf16_dot(int64_t);
@@ -39,8 +47,8 @@ struct Isa {
 };
 
 #if defined(ALMA_CPU_X86)
-const Kernels& with_bf16_dot(const Kernels& base, void (*matmul)(ThreadPool&, const MatmulArgs&), double (*probe)(int64_t),
-                             Kernels& storage) {
+const Kernels& with_bf16_dot(const Kernels& base, void (*matmul)(ThreadPool&, const MatmulArgs&),
+                             double (*probe)(int64_t), Kernels& storage) {
   storage = base;
   storage.matmul = matmul;
   storage.probe_bf16_dot = probe;
@@ -61,16 +69,16 @@ std::vector<Isa> find_isas() {
   if (avx2_runs) {
     static Kernels emulated_bf16;
     isas.push_back({"emulated-avx512", &emulated_avx512::kernels});
-    isas.push_back({"emulated-avx512bf16",
-                    &with_bf16_dot(emulated_avx512::kernels, emulated_avx512bf16::matmul, emulated_avx512bf16::probe_bf16_dot,
-                                   emulated_bf16)});
+    isas.push_back({"emulated-avx512bf16", &with_bf16_dot(emulated_avx512::kernels, emulated_avx512bf16::matmul,
+                                                          emulated_avx512bf16::probe_bf16_dot, emulated_bf16)});
   }
 #endif
   if (avx2_runs) isas.push_back({"avx2", &avx2::kernels});
   if (avx512_runs) isas.push_back({"avx512", &avx512::kernels});
   if (avx512_runs && __builtin_cpu_supports("avx512bf16")) {
     static Kernels bf16;
-    isas.push_back({"avx512bf16", &with_bf16_dot(avx512::kernels, avx512bf16::matmul, avx512bf16::probe_bf16_dot, bf16)});
+    isas.push_back(
+        {"avx512bf16", &with_bf16_dot(avx512::kernels, avx512bf16::matmul, avx512bf16::probe_bf16_dot, bf16)});
   }
 #endif
   return isas;
@@ -96,10 +104,12 @@ std::unique_ptr<CpuOps> make_cpu_ops(int threads, const char* isa) {
     return std::make_unique<CpuOps>(count, *isas().back().kernels, isas().back().name);
   std::string names;
   for (const Isa& candidate : isas()) {
-    if (std::strcmp(isa, candidate.name) == 0) return std::make_unique<CpuOps>(count, *candidate.kernels, candidate.name);
+    if (std::strcmp(isa, candidate.name) == 0)
+      return std::make_unique<CpuOps>(count, *candidate.kernels, candidate.name);
     names += names.empty() ? candidate.name : std::string(", ") + candidate.name;
   }
-  throw Error("ERR_ALMA_DEVICE", std::string("cpu: instruction set \"") + isa + "\" is not available here; there are: " + names);
+  throw Error("ERR_ALMA_DEVICE",
+              std::string("cpu: instruction set \"") + isa + "\" is not available here; there are: " + names);
 }
 
 CpuOps::CpuOps(int threads, const Kernels& kernels, const char* isa) : pool_(threads), kernels_(kernels), isa_(isa) {}

@@ -36,9 +36,8 @@ void rows_of(ThreadPool& pool, const CrossEntropyArgs& args, float scale) {
       const float factor = static_cast<float>(scale * ::exp(-log_sum));
       const float at_target =
           static_cast<float>(scale * (::exp(static_cast<double>(to_float(logits[target])) - highest - log_sum) - 1.0));
-      for_lanes(vocab, [&](int64_t i, int lanes) ALMA_LAMBDA {
-        store(dlogits + i, exp(load(logits + i, lanes) - highest) * factor, lanes);
-      });
+      for_lanes(vocab, [&](int64_t i, int lanes)
+                           ALMA_LAMBDA { store(dlogits + i, exp(load(logits + i, lanes) - highest) * factor, lanes); });
       from_float(dlogits + target, at_target);
     }
   });

@@ -36,7 +36,8 @@ void fill_all(ThreadPool& pool, const FillNormalArgs& args, Convert convert) {
     for (int64_t i = chunk * kGrain; i < end;) {
       const uint64_t index = static_cast<uint64_t>(args.first) + static_cast<uint64_t>(i);
       normal_four(args.seed, index / 4, z);
-      for (uint64_t lane = index % 4; lane < 4 && i < end; ++lane, ++i) out[i] = convert(args.standard_deviation * z[lane]);
+      for (uint64_t lane = index % 4; lane < 4 && i < end; ++lane, ++i)
+        out[i] = convert(args.standard_deviation * z[lane]);
     }
   });
 }
@@ -45,7 +46,8 @@ void fill_all(ThreadPool& pool, const FillNormalArgs& args, Convert convert) {
 
 void fill_normal(ThreadPool& pool, const FillNormalArgs& args) {
   if (args.out.dtype == DType::f32) return fill_all<float>(pool, args, [](float value) { return value; });
-  if (args.out.dtype == DType::bf16) return fill_all<uint16_t>(pool, args, [](float value) { return bf16_from_f32(value); });
+  if (args.out.dtype == DType::bf16)
+    return fill_all<uint16_t>(pool, args, [](float value) { return bf16_from_f32(value); });
   fail("fill_normal", "needs a float tensor (f32 or bf16)");
 }
 

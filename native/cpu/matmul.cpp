@@ -21,7 +21,8 @@ constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
 constexpr int64_t kOuterN = 2048;
 constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (96 KiB)
 constexpr int64_t kTileN = 8 * kNR;
-constexpr int64_t kSerialWork = 1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
+constexpr int64_t kSerialWork =
+    1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
 
 // Copies panel `first / R` of an operand, k from k_begin, `units` units long. A function pointer for each operand's dtype: the
 // loops below are compiled once for all of them.
@@ -40,7 +41,8 @@ struct Problem {
   bool accumulate;
 };
 
-void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_stride, int64_t rows, int64_t cols, bool add) {
+void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_stride, int64_t rows, int64_t cols,
+                  bool add) {
   for (int64_t i = 0; i < rows; ++i) {
     const float* row = from + i * from_stride;
     bf16* out = to + i * to_stride;
@@ -53,8 +55,8 @@ void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_s
 
 // Tile of C: rows [row, row + rows) and columns [col, col + cols) of the block whose panels are at a and b.
 template <class Product>
-void compute_tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t col, int64_t cols, float* c,
-                  int64_t c_stride, bool add) {
+void compute_tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                  float* c, int64_t c_stride, bool add) {
   const int64_t a_stride = panel_stride(units, kMR), b_stride = panel_stride(units, kNR);
   for (int64_t u = 0; u < units; u += kUnitsK) {
     const int64_t depth = min(kUnitsK, units - u);
@@ -88,7 +90,8 @@ void multiply(ThreadPool& pool, const Problem& problem) {
       pool.run(chunks, body);
     }
   };
-  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, kOuterN), block_k = min(problem.k, kOuterK * kUnit);
+  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, kOuterN),
+                block_k = min(problem.k, kOuterK * kUnit);
   const int64_t max_units = ceil_div(block_k, kUnit);
   const int64_t floats_a = ceil_div(block_m, kMR) * panel_stride(max_units, kMR);
   const int64_t floats_b = ceil_div(block_n, kNR) * panel_stride(max_units, kNR);
@@ -96,7 +99,8 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   const int64_t floats_c = convert ? block_m * block_n : 0;
   float* const packed_a = static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * (floats_a + floats_b)));
   float* const packed_b = packed_a + floats_a;
-  float* const wide_c = convert ? static_cast<float*>(pool.scratch(0, kSecondSharedSlot, sizeof(float) * floats_c)) : nullptr;
+  float* const wide_c =
+      convert ? static_cast<float*>(pool.scratch(0, kSecondSharedSlot, sizeof(float) * floats_c)) : nullptr;
 
   for (int64_t j0 = 0; j0 < problem.n; j0 += kOuterN)
     for (int64_t i0 = 0; i0 < problem.m; i0 += kOuterM)
@@ -122,7 +126,8 @@ void multiply(ThreadPool& pool, const Problem& problem) {
         int64_t tile_m = kTileM, tile_n = kTileN;
         const int64_t wanted = 4 * pool.threads();
         while (tile_n > 2 * kNR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted) tile_n /= 2;
-        while (tile_m > 4 * kMR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted) tile_m = round_up(tile_m / 2, kMR);
+        while (tile_m > 4 * kMR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted)
+          tile_m = round_up(tile_m / 2, kMR);
         const int64_t tiles_n = ceil_div(n, tile_n);
         phase(ceil_div(m, tile_m) * tiles_n, [&](int64_t tile, int) {
           const int64_t row = tile / tiles_n * tile_m, col = tile % tiles_n * tile_n;
@@ -130,7 +135,7 @@ void multiply(ThreadPool& pool, const Problem& problem) {
           const int64_t at = (i0 + row) * problem.n + j0 + col;
           if (!convert) {
             compute_tile<Product>(packed_a, packed_b, units, row, rows, col, cols, pointer<float>(problem.c) + at,
-                                              problem.n, problem.accumulate || k0 > 0);
+                                  problem.n, problem.accumulate || k0 > 0);
             return;
           }
           float* wide = wide_c + row * n + col;
@@ -149,7 +154,8 @@ void clear(const TensorRef& c, int64_t count) {
 
 void matmul(ThreadPool& pool, const MatmulArgs& args) {
   if (args.m <= 0 || args.n <= 0) return;
-  if (args.c.dtype != DType::f32 && args.c.dtype != DType::bf16) fail("matmul", "c needs to be a float tensor (f32 or bf16)");
+  if (args.c.dtype != DType::f32 && args.c.dtype != DType::bf16)
+    fail("matmul", "c needs to be a float tensor (f32 or bf16)");
   if (args.k <= 0) {
     if (!args.accumulate) clear(args.c, args.m * args.n);
     return;

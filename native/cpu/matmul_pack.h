@@ -10,7 +10,7 @@ namespace alma::cpu::ALMA_ISA {
 template <class T>
 struct Operand {
   const T* data;
-  int64_t stride;      // between neighbours in the direction that is not contiguous
+  int64_t stride;  // between neighbours in the direction that is not contiguous
   int64_t extent, k;
   bool k_contiguous;
 };
@@ -19,7 +19,9 @@ struct Operand {
 struct SingleUnits {
   static constexpr int64_t kSize = 1;  // elements of k to a unit
   template <class T>
-  ALMA_INLINE F load_along_k(const T* p, int n) { return load(p, n); }  // n units
+  ALMA_INLINE F load_along_k(const T* p, int n) {
+    return load(p, n);
+  }  // n units
   template <class T>
   ALMA_INLINE F load_across(const Operand<T>& source, int64_t unit, int64_t at, int n) {
     return load(source.data + unit * source.stride + at, n);

@@ -81,26 +81,27 @@ void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Ou
   const int64_t depth = kActivations / (groups * kM) / W * W;
   // 8 ranges a thread, for balance.
   const int64_t grain = round_up(ceil_div(out.n, 8 * pool.threads()), kBlockRows);
-  parallel_ranges(pool, out.n, out.n * k * out.m < (1 << 17) ? out.n : grain, [&](int64_t range_begin, int64_t range_end, int) {
-    for (int64_t begin = range_begin; begin < range_end; begin += kBlockRows) {
-      const int64_t end = min(range_end, begin + kBlockRows);
-      F sums[kMaxGroups][kBlockRows * kM];
-      for (int64_t g = 0; g < groups; ++g)
-        for (int64_t i = 0; i < kBlockRows * kM; ++i) sums[g][i] = F{};
-      for (int64_t p = 0; p < k; p += depth)
-        for (int64_t first = begin; first < end; first += kRows) {
-          const TB* row[kRows];  // the last row again where there are no kRows left
-          for (int r = 0; r < kRows; ++r) row[r] = b + min(first + r, end - 1) * k + p;
-          for (int64_t g = 0; g < groups; ++g)
-            dot_rows<kM, kRows>(a + g * group_stride + p * kM, row, kRows * k, min(depth, k - p),
-                                sums[g] + (first - begin) * kM);
-        }
-      for (int64_t first = begin; first < end; first += kRows)
-        for (int64_t i = 0; i < out.m; ++i)
-          for (int64_t r = 0; r < min<int64_t>(kRows, end - first); ++r)
-            put(out, i, first + r, sum(sums[i / kM][(first - begin) * kM + i % kM * kRows + r]));
-    }
-  });
+  parallel_ranges(pool, out.n, out.n * k * out.m < (1 << 17) ? out.n : grain,
+                  [&](int64_t range_begin, int64_t range_end, int) {
+                    for (int64_t begin = range_begin; begin < range_end; begin += kBlockRows) {
+                      const int64_t end = min(range_end, begin + kBlockRows);
+                      F sums[kMaxGroups][kBlockRows * kM];
+                      for (int64_t g = 0; g < groups; ++g)
+                        for (int64_t i = 0; i < kBlockRows * kM; ++i) sums[g][i] = F{};
+                      for (int64_t p = 0; p < k; p += depth)
+                        for (int64_t first = begin; first < end; first += kRows) {
+                          const TB* row[kRows];  // the last row again where there are no kRows left
+                          for (int r = 0; r < kRows; ++r) row[r] = b + min(first + r, end - 1) * k + p;
+                          for (int64_t g = 0; g < groups; ++g)
+                            dot_rows<kM, kRows>(a + g * group_stride + p * kM, row, kRows * k, min(depth, k - p),
+                                                sums[g] + (first - begin) * kM);
+                        }
+                      for (int64_t first = begin; first < end; first += kRows)
+                        for (int64_t i = 0; i < out.m; ++i)
+                          for (int64_t r = 0; r < min<int64_t>(kRows, end - first); ++r)
+                            put(out, i, first + r, sum(sums[i / kM][(first - begin) * kM + i % kM * kRows + r]));
+                    }
+                  });
 }
 
 }  // namespace

@@ -26,8 +26,8 @@ struct F32Product {
 
 // a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j].
 template <class Product = F32Product>
-ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b, int64_t b_stride,
-                                F (&acc)[kMR][2]) {
+ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b,
+                                int64_t b_stride, F (&acc)[kMR][2]) {
   F sum[kMR][2] = {};
   for (int64_t p = 0; p < k; ++p) {
     const F b0 = load(b), b1 = load(b + W);
@@ -87,7 +87,8 @@ struct Extent {
 // to kNR, and all three have room for that. b_panel is the distance between column blocks of b: kNR in a row-major b, k · kNR
 // in packed panels.
 static inline void multiply_tiles(int64_t rows, const Extent* extents, const float* a, int64_t row_stride, int64_t step,
-                                  const float* b, int64_t b_stride, int64_t b_panel, float* c, int64_t c_stride, bool add) {
+                                  const float* b, int64_t b_stride, int64_t b_panel, float* c, int64_t c_stride,
+                                  bool add) {
   bool more = true;
   for (int64_t j = 0; more; j += kNR) {
     more = false;

@@ -46,7 +46,9 @@ ALMA_INLINE void same_dtype(const char* op, const TensorRef& a, const TensorRef&
 }
 
 template <class T>
-ALMA_INLINE T* pointer(const TensorRef& tensor) { return static_cast<T*>(tensor.data); }
+ALMA_INLINE T* pointer(const TensorRef& tensor) {
+  return static_cast<T*>(tensor.data);
+}
 template <class T>
 ALMA_INLINE T* pointer(const TensorRef& tensor, int64_t offset) {  // null stays null
   return tensor.data ? static_cast<T*>(tensor.data) + offset : nullptr;

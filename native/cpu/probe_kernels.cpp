@@ -1,8 +1,9 @@
 // The loops behind probe.h: what this instruction set can do at best.
+#include "probe_kernels.h"
+
 #include "bf16_dot.h"
 #include "micro_kernel.h"
 #include "parallel.h"
-#include "probe_kernels.h"
 
 namespace alma::cpu::ALMA_ISA {
 namespace {

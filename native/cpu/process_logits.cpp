@@ -32,7 +32,8 @@ void ban_repeats(T* logits, const int32_t* history, int32_t length, int32_t n) {
   const int32_t prefix = n - 1;
   const int32_t* last = history + length - prefix;
   for (int32_t i = 0; i + prefix < length; ++i)
-    if (std::equal(last, last + prefix, history + i)) write(logits + history[i + prefix], -std::numeric_limits<float>::infinity());
+    if (std::equal(last, last + prefix, history + i))
+      write(logits + history[i + prefix], -std::numeric_limits<float>::infinity());
 }
 
 template <class T>
@@ -41,12 +42,14 @@ void process_row(const ProcessLogitsArgs& args, int64_t row, uint64_t* seen, siz
   const auto* history = static_cast<const int32_t*>(args.history.data) + row * args.history_stride;
   const int32_t length = args.history_length.data ? static_cast<const int32_t*>(args.history_length.data)[row] : 0;
   if (args.repetition_penalty != 1.0f) penalise(logits, history, length, args.repetition_penalty, seen, seen_bytes);
-  if (args.no_repeat_ngram > 0 && length >= args.no_repeat_ngram) ban_repeats(logits, history, length, args.no_repeat_ngram);
+  if (args.no_repeat_ngram > 0 && length >= args.no_repeat_ngram)
+    ban_repeats(logits, history, length, args.no_repeat_ngram);
   if (!args.suppress.data) return;
   const auto* below = static_cast<const int32_t*>(args.suppress_below.data);
   if (below && length >= below[row]) return;
   const auto* suppress = static_cast<const int32_t*>(args.suppress.data);
-  for (int64_t i = 0; i < args.suppress_count; ++i) write(logits + suppress[i], -std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < args.suppress_count; ++i)
+    write(logits + suppress[i], -std::numeric_limits<float>::infinity());
 }
 
 void check(const ProcessLogitsArgs& args) {
@@ -59,11 +62,13 @@ void check(const ProcessLogitsArgs& args) {
     if (!reads_history) continue;
     const auto* history = static_cast<const int32_t*>(args.history.data) + row * args.history_stride;
     for (int32_t i = 0; i < length[row]; ++i)
-      if (history[i] < 0 || history[i] >= args.vocab) fail_index("process_logits", "history id", history[i], args.vocab);
+      if (history[i] < 0 || history[i] >= args.vocab)
+        fail_index("process_logits", "history id", history[i], args.vocab);
   }
   const auto* suppress = static_cast<const int32_t*>(args.suppress.data);
   for (int64_t i = 0; suppress && i < args.suppress_count; ++i)
-    if (suppress[i] < 0 || suppress[i] >= args.vocab) fail_index("process_logits", "suppressed id", suppress[i], args.vocab);
+    if (suppress[i] < 0 || suppress[i] >= args.vocab)
+      fail_index("process_logits", "suppressed id", suppress[i], args.vocab);
 }
 
 }  // namespace

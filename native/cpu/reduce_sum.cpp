@@ -19,9 +19,8 @@ double sum_range(const T* x, int64_t count, bool squares) {
 template <class T>
 int64_t count_range(const T* x, int64_t count) {
   I total = {};  // −1 a hit and lane
-  for_lanes(count, [&](int64_t i, int lanes) ALMA_LAMBDA {
-    total += (bits_of(load(x + i, lanes)) & 0x7f800000u) == 0x7f800000u;
-  });
+  for_lanes(count, [&](int64_t i, int lanes)
+                       ALMA_LAMBDA { total += (bits_of(load(x + i, lanes)) & 0x7f800000u) == 0x7f800000u; });
   int64_t result = 0;
   for (int lane = 0; lane < W; ++lane) result -= total[lane];
   return result;

@@ -88,13 +88,14 @@ void backward(ThreadPool& pool, const RmsNormBackwardArgs& args) {
     }
   });
   if (!dweight) return;
-  parallel_ranges(pool, cols, max<int64_t>(W, kElementGrain / partitions / W * W), [&](int64_t begin, int64_t end, int) {
-    for_lanes(end - begin, [&](int64_t i, int lanes) ALMA_LAMBDA {
-      F total = {};
-      for (int64_t p = 0; p < partitions; ++p) total += load(partial + p * cols + begin + i, lanes);
-      store(dweight + begin + i, load(dweight + begin + i, lanes) + total, lanes);
-    });
-  });
+  parallel_ranges(pool, cols, max<int64_t>(W, kElementGrain / partitions / W * W),
+                  [&](int64_t begin, int64_t end, int) {
+                    for_lanes(end - begin, [&](int64_t i, int lanes) ALMA_LAMBDA {
+                      F total = {};
+                      for (int64_t p = 0; p < partitions; ++p) total += load(partial + p * cols + begin + i, lanes);
+                      store(dweight + begin + i, load(dweight + begin + i, lanes) + total, lanes);
+                    });
+                  });
 }
 
 }  // namespace

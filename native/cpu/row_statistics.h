@@ -49,7 +49,8 @@ ALMA_INLINE F first_lanes(F value, int n) { return n >= W ? value : (lane_number
 
 template <class T>
 ALMA_INLINE double row_sum_of_exp(const T* row, int64_t count, float highest) {
-  return sum_terms(count, [&](int64_t i, int lanes) ALMA_LAMBDA { return first_lanes(exp(load(row + i, lanes) - highest), lanes); });
+  return sum_terms(
+      count, [&](int64_t i, int lanes) ALMA_LAMBDA { return first_lanes(exp(load(row + i, lanes) - highest), lanes); });
 }
 
 }  // namespace alma::cpu::ALMA_ISA

@@ -38,7 +38,9 @@ void keep_nucleus(float* weights, int64_t count, double p, int32_t* ids) {
     total += weights[i];
     ids[size++] = static_cast<int32_t>(i);
   }
-  const auto higher = [&](int32_t a, int32_t b) { return weights[a] > weights[b] || (weights[a] == weights[b] && a < b); };
+  const auto higher = [&](int32_t a, int32_t b) {
+    return weights[a] > weights[b] || (weights[a] == weights[b] && a < b);
+  };
   // The first token outside is in (begin, end]; those before `begin` have `above` together.
   int64_t begin = 0, end = size;
   double above = 0;
@@ -85,14 +87,15 @@ void sample(ThreadPool& pool, const Kernels& kernels, const SampleArgs& args) {
     auto* values = static_cast<float*>(pool.scratch(thread, 2, 3 * sizeof(float) * static_cast<size_t>(vocab)));
     float* weights = values + vocab;
     float* third = weights + vocab;
-    const TensorRef logits{static_cast<std::byte*>(args.logits.data) + static_cast<size_t>(row * vocab) * size, args.logits.dtype};
+    const TensorRef logits{static_cast<std::byte*>(args.logits.data) + static_cast<size_t>(row * vocab) * size,
+                           args.logits.dtype};
     float highest, log_sum_exp;
     kernels.row_statistics(logits, vocab, values, &highest, &log_sum_exp);
     if (args.temperature > 0 && std::isfinite(highest)) {
       kernels.exp_row(values, vocab, highest, 1.0f / args.temperature, weights);
       for (int64_t i = 0; i < vocab; ++i)
         if (!(weights[i] >= 0)) weights[i] = 0;  // NaN is never drawn
-    } else {  // temperature 0, or infinite logits: only the largest
+    } else {                                     // temperature 0, or infinite logits: only the largest
       for (int64_t i = 0; i < vocab; ++i) weights[i] = values[i] == highest ? 1.0f : 0.0f;
       if (args.temperature <= 0) {
         const auto first = std::find(weights, weights + vocab, 1.0f);

@@ -24,8 +24,8 @@ typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));
 typedef uint32_t U __attribute__((vector_size(4 * W)));
 typedef uint16_t U16 __attribute__((vector_size(2 * W)));
-typedef float HalfF __attribute__((vector_size(2 * W)));    // W / 2 floats, the source of one vector of doubles
-typedef double D __attribute__((vector_size(4 * W)));       // W / 2 doubles
+typedef float HalfF __attribute__((vector_size(2 * W)));  // W / 2 floats, the source of one vector of doubles
+typedef double D __attribute__((vector_size(4 * W)));     // W / 2 doubles
 
 typedef float LooseF __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t LooseI __attribute__((vector_size(4 * W), aligned(4), may_alias));
@@ -39,11 +39,19 @@ struct f16 {
 };
 
 template <class T>
-ALMA_INLINE T min(T a, T b) { return b < a ? b : a; }
+ALMA_INLINE T min(T a, T b) {
+  return b < a ? b : a;
+}
 template <class T>
-ALMA_INLINE T max(T a, T b) { return a < b ? b : a; }
-__attribute__((always_inline)) static constexpr inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-__attribute__((always_inline)) static constexpr inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+ALMA_INLINE T max(T a, T b) {
+  return a < b ? b : a;
+}
+__attribute__((always_inline)) static constexpr inline int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+__attribute__((always_inline)) static constexpr inline int64_t round_up(int64_t a, int64_t b) {
+  return ceil_div(a, b) * b;
+}
 
 ALMA_INLINE F splat(float value) { return value - F{}; }  // x − 0 is x, and compilers know it; 0 + x is not, for −0
 ALMA_INLINE U bits_of(F value) { return reinterpret_cast<U>(value); }
@@ -107,7 +115,9 @@ __attribute__((noinline)) static void store_tail(T* p, F value, int n) {
 
 // The first n lanes (n ≤ W); the others load as zero. With a constant n = W this is a plain load.
 template <class T>
-ALMA_INLINE F load(const T* p, int n) { return n >= W ? load(p) : load_tail(p, n); }
+ALMA_INLINE F load(const T* p, int n) {
+  return n >= W ? load(p) : load_tail(p, n);
+}
 template <class T>
 ALMA_INLINE void store(T* p, F value, int n) {
   if (n >= W) return store(p, value);

@@ -27,8 +27,7 @@ void swi_glu(ThreadPool& pool, const SwiGluArgs& args) {
 
 void swi_glu_backward(ThreadPool& pool, const SwiGluBackwardArgs& args) {
   const TensorRef* const others[] = {&args.up, &args.dout, &args.dgate, &args.dup, &args.out};
-  for (const TensorRef* other : others)
-    same_dtype("swi_glu_backward", args.gate, *other);
+  for (const TensorRef* other : others) same_dtype("swi_glu_backward", args.gate, *other);
   with_float("swi_glu_backward", args.gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     parallel_ranges(pool, args.count, kElementGrain / 4, [&](int64_t begin, int64_t end, int) {

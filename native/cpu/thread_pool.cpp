@@ -52,7 +52,7 @@ bool spin_until(std::chrono::microseconds limit, Condition condition) {
 }
 
 struct AlignedDelete {
-  void operator()(std::byte* pointer) const { ::operator delete(pointer, std::align_val_t{64}); }
+  void operator()(std::byte* pointer) const { ::operator delete (pointer, std::align_val_t{64}); }
 };
 struct Scratch {
   std::unique_ptr<std::byte, AlignedDelete> memory;
@@ -193,7 +193,7 @@ void* ThreadPool::scratch(int thread, int slot, size_t bytes) {
     const size_t grown = (bytes + bytes / 4 + 4095) / 4096 * 4096;
     scratch.memory.reset();
     scratch.bytes = 0;
-    scratch.memory.reset(static_cast<std::byte*>(::operator new(grown, std::align_val_t{64})));
+    scratch.memory.reset(static_cast<std::byte*>(::operator new (grown, std::align_val_t{64})));
     scratch.bytes = grown;
   }
   return scratch.memory.get();

@@ -25,8 +25,12 @@ struct Problem {
     cu = Tensor::ints(cu_q);
     begin = Tensor::ints(k_begin);
     end = Tensor::ints(k_end);
-    shape = {cu.ref(), begin.ref(), end.ref(), static_cast<int64_t>(c.q_lengths.size()), cu_q.back(), at, c.heads, c.kv_heads,
-             c.head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim))), c.causal};
+    shape = {cu.ref(),    begin.ref(),
+             end.ref(),   static_cast<int64_t>(c.q_lengths.size()),
+             cu_q.back(), at,
+             c.heads,     c.kv_heads,
+             c.head_dim,  static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim))),
+             c.causal};
   }
 };
 
@@ -51,12 +55,14 @@ Reference reference(const Problem& p, const Tensor& q, const Tensor& k, const Te
       for (int64_t h = 0; h < s.heads; ++h) {
         const auto qi = static_cast<size_t>(((q0 + t) * s.heads + h) * d);
         const auto ki = [&](int64_t j) { return static_cast<size_t>(((k0 + j) * s.kv_heads + h / group) * d); };
-        const int64_t seen = s.causal ? std::max<int64_t>(0, std::min(k_length, k_length - q_length + t + 1)) : k_length;
+        const int64_t seen =
+            s.causal ? std::max<int64_t>(0, std::min(k_length, k_length - q_length + t + 1)) : k_length;
         std::vector<double> score(static_cast<size_t>(seen)), dp(static_cast<size_t>(seen));
         double highest = -INFINITY, total = 0, delta = 0;
         for (int64_t j = 0; j < seen; ++j) {
           double dot = 0;
-          for (int64_t c = 0; c < d; ++c) dot += q.get(qi + static_cast<size_t>(c)) * k.get(ki(j) + static_cast<size_t>(c));
+          for (int64_t c = 0; c < d; ++c)
+            dot += q.get(qi + static_cast<size_t>(c)) * k.get(ki(j) + static_cast<size_t>(c));
           score[static_cast<size_t>(j)] = dot * s.scale;
           highest = std::max(highest, score[static_cast<size_t>(j)]);
         }
@@ -74,7 +80,8 @@ Reference reference(const Problem& p, const Tensor& q, const Tensor& k, const Te
           delta += probability * dp[static_cast<size_t>(j)];
         }
         for (int64_t j = 0; j < seen; ++j) {
-          const double ds = std::exp(score[static_cast<size_t>(j)] - lse) * (dp[static_cast<size_t>(j)] - delta) * s.scale;
+          const double ds =
+              std::exp(score[static_cast<size_t>(j)] - lse) * (dp[static_cast<size_t>(j)] - delta) * s.scale;
           for (int64_t c = 0; c < d; ++c) {
             const auto x = static_cast<size_t>(c);
             r.dq[qi + x] += ds * k.get(ki(j) + x);
@@ -97,9 +104,11 @@ void one(cpu::CpuOps& ops, const Case& c, DType dtype, Random& random) {
   Tensor dk = Tensor::normal(dtype, k_count, random), dv = Tensor::normal(dtype, k_count, random);
   const Reference expected = reference(p, q, k, v, dout, dk.values(), dv.values());
   ops.attention({q.ref(), k.ref(), v.ref(), out.ref(), lse.ref(), s});
-  ops.attention_backward({q.ref(), k.ref(), v.ref(), out.ref(), dout.ref(), lse.ref(), dq.ref(), dk.ref(), dv.ref(), s});
-  const std::string what = "attention " + shape_text({c.heads, c.kv_heads, c.head_dim}) + (c.causal ? " causal " : " full ") +
-                           "first length " + std::to_string(c.q_lengths[0]) + " " + name_of(dtype) + " ";
+  ops.attention_backward(
+      {q.ref(), k.ref(), v.ref(), out.ref(), dout.ref(), lse.ref(), dq.ref(), dk.ref(), dv.ref(), s});
+  const std::string what = "attention " + shape_text({c.heads, c.kv_heads, c.head_dim}) +
+                           (c.causal ? " causal " : " full ") + "first length " + std::to_string(c.q_lengths[0]) + " " +
+                           name_of(dtype) + " ";
   close(out, expected.out, tolerance_of(dtype, 2e-6), what + "out");
   close(lse, expected.lse, 2e-6, what + "log_sum_exp");
   const double tolerance = dtype == DType::bf16 ? 1.5e-2 : 4e-6;
@@ -118,15 +127,15 @@ void test_attention(cpu::CpuOps& ops) {
   const Case cases[] = {
       {1, 1, 8, true, {1}, {1}},
       {2, 2, 16, true, {5, 1, 33}, {5, 1, 33}},
-      {4, 2, 20, true, {70, 3}, {70, 3}, 2},        // ragged head_dim, gaps in k
+      {4, 2, 20, true, {70, 3}, {70, 3}, 2},  // ragged head_dim, gaps in k
       {4, 1, 64, true, {100}, {100}},
       {8, 2, 64, true, {1, 1, 1}, {5, 200, 64}, 3},  // decoding
       {3, 3, 7, false, {9, 20}, {30, 4}},
-      {6, 3, 33, true, {7, 12}, {140, 12}},          // a chunk of a prompt behind a cache
+      {6, 3, 33, true, {7, 12}, {140, 12}},  // a chunk of a prompt behind a cache
       {2, 1, 128, false, {40}, {131}},
-      {2, 2, 16, true, {6, 4}, {3, 0}},              // queries that see no key
-      {2, 1, 10, true, {2, 0, 1}, {9, 7, 80}},       // an empty sequence of queries
-      {128, 1, 16, true, {3}, {5}},                  // a group larger than a block of rows
+      {2, 2, 16, true, {6, 4}, {3, 0}},         // queries that see no key
+      {2, 1, 10, true, {2, 0, 1}, {9, 7, 80}},  // an empty sequence of queries
+      {128, 1, 16, true, {3}, {5}},             // a group larger than a block of rows
       {1, 1, 1, true, {3}, {3}},
   };
   for (const Case& c : cases)

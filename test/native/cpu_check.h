@@ -130,7 +130,8 @@ inline bool close(const Tensor& got, const std::vector<double>& expected, double
   const double error = difference == 0 ? 0 : std::sqrt(difference / std::max(norm, 1e-30));
   char text[64];
   std::snprintf(text, sizeof text, " (relative error %.3g, allowed %.3g)", error, tolerance);
-  return check(error <= tolerance && got.guard_intact(), what + (got.guard_intact() ? text : " (wrote behind the end)"));
+  return check(error <= tolerance && got.guard_intact(),
+               what + (got.guard_intact() ? text : " (wrote behind the end)"));
 }
 
 inline double tolerance_of(DType dtype, double f32) { return dtype == DType::bf16 ? 6e-3 : f32; }

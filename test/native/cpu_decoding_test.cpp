@@ -42,7 +42,9 @@ void test_rows(cpu::CpuOps& ops, Random& random) {
         few.set(1, bad);
         throws("gather_rows: bounds", [&] { ops.gather_rows({table.ref(), few.ref(), out.ref(), 50, c, 3}); });
         throws("scatter_rows: bounds", [&] { ops.scatter_rows({in.ref(), few.ref(), table.ref(), 50, c, 3}); });
-        throws("embedding_backward: bounds", [&] { ops.embedding_backward({in.ref(), few.ref(), dtable.ref(), 50, c, 3}); });
+        throws("embedding_backward: bounds", [&] {
+          ops.embedding_backward({in.ref(), few.ref(), dtable.ref(), 50, c, 3});
+        });
       }
     }
   Tensor table = Tensor::ints({1, 2, 3, 4, 5, 6}), rows = Tensor::ints({2, 0}), out = Tensor::ints({0, 0, 0, 0});
@@ -53,9 +55,10 @@ void test_rows(cpu::CpuOps& ops, Random& random) {
 void test_argmax(cpu::CpuOps& ops, Random& random) {
   for (const DType type : {DType::f32, DType::bf16})
     for (const size_t vocab : {size_t{1}, size_t{5}, size_t{64}, size_t{32007}}) {
-      Tensor logits = Tensor::normal(type, 6 * vocab, random), ids = Tensor::ints(std::vector<int32_t>(6)), logprob(DType::f32, 6);
+      Tensor logits = Tensor::normal(type, 6 * vocab, random), ids = Tensor::ints(std::vector<int32_t>(6)),
+             logprob(DType::f32, 6);
       for (size_t j = 0; j < vocab; ++j) {
-        logits.set(vocab + j, j < vocab / 2 ? 1 : 2);      // ties
+        logits.set(vocab + j, j < vocab / 2 ? 1 : 2);  // ties
         logits.set(2 * vocab + j, NAN);
         logits.set(3 * vocab + j, -INFINITY);
         if (j % 2 == 0) logits.set(4 * vocab + j, NAN);
@@ -73,13 +76,15 @@ void test_argmax(cpu::CpuOps& ops, Random& random) {
       for (const size_t i : {size_t{0}, size_t{4}}) {
         size_t best = 0;
         for (size_t j = 0; j < vocab; ++j)
-          if (logits.get(i * vocab + j) > logits.get(i * vocab + best) || std::isnan(logits.get(i * vocab + best))) best = j;
+          if (logits.get(i * vocab + j) > logits.get(i * vocab + best) || std::isnan(logits.get(i * vocab + best)))
+            best = j;
         if (vocab > 1) right = right && ids.get(i) == static_cast<double>(best);
       }
       if (vocab > 1) right = right && ids.get(5) == 1;
       check(right, "argmax " + std::to_string(vocab));
       bool near = true;
-      for (size_t i = 0; i < 2; ++i) near = near && std::abs(logprob.get(i) - expected[i]) < 2e-6 * (1 + std::abs(expected[i]));
+      for (size_t i = 0; i < 2; ++i)
+        near = near && std::abs(logprob.get(i) - expected[i]) < 2e-6 * (1 + std::abs(expected[i]));
       check(near, "argmax logprob");
     }
 }
@@ -88,7 +93,8 @@ void test_argmax(cpu::CpuOps& ops, Random& random) {
 void test_sample(cpu::CpuOps& ops) {
   constexpr size_t kRows = 20000, kVocab = 6;
   const double one[kVocab] = {1.0, 2.0, 0.5, 2.0, -1.0, 0.0};
-  Tensor logits(DType::f32, kRows * kVocab), ids = Tensor::ints(std::vector<int32_t>(kRows)), logprob(DType::f32, kRows);
+  Tensor logits(DType::f32, kRows * kVocab), ids = Tensor::ints(std::vector<int32_t>(kRows)),
+                                             logprob(DType::f32, kRows);
   std::vector<int32_t> stream(kRows), position(kRows);
   for (size_t i = 0; i < kRows; ++i) {
     for (size_t j = 0; j < kVocab; ++j) logits.set(i * kVocab + j, one[j]);
@@ -102,13 +108,19 @@ void test_sample(cpu::CpuOps& ops) {
     std::vector<int> kept;
   };
   // softmax: 1: .322, 3: .322, 0: .119, 2: .072, 5: .044, 4: .016 … of a total of 0.894 + …
-  const Setting settings[] = {{1, 1, 0, {0, 1, 2, 3, 4, 5}}, {0.5f, 1, 0, {0, 1, 2, 3, 4, 5}}, {1, 1, 2, {1, 3}},
-                              {1, 1, 1, {1, 3}},             {1, 0.5f, 0, {1, 3}},             {1, 0.8f, 0, {0, 1, 3}},
-                              {1, 0.0f, 0, {1}},             {1, 0.99f, 3, {0, 1, 3}},         {0, 1, 0, {1}},
+  const Setting settings[] = {{1, 1, 0, {0, 1, 2, 3, 4, 5}},
+                              {0.5f, 1, 0, {0, 1, 2, 3, 4, 5}},
+                              {1, 1, 2, {1, 3}},
+                              {1, 1, 1, {1, 3}},
+                              {1, 0.5f, 0, {1, 3}},
+                              {1, 0.8f, 0, {0, 1, 3}},
+                              {1, 0.0f, 0, {1}},
+                              {1, 0.99f, 3, {0, 1, 3}},
+                              {0, 1, 0, {1}},
                               {1, 1, 100, {0, 1, 2, 3, 4, 5}}};
   for (const Setting& s : settings) {
-    ops.sample({logits.ref(), ids.ref(), logprob.ref(), streams.ref(), positions.ref(), kRows, kVocab, s.temperature, s.top_p,
-                s.top_k, 1234});
+    ops.sample({logits.ref(), ids.ref(), logprob.ref(), streams.ref(), positions.ref(), kRows, kVocab, s.temperature,
+                s.top_p, s.top_k, 1234});
     double total = 0, all = 0, worst = 0;
     const double temperature = s.temperature > 0 ? s.temperature : 1;
     for (const int j : s.kept) total += std::exp(one[j] / temperature);
@@ -123,10 +135,12 @@ void test_sample(cpu::CpuOps& ops) {
     int drawn = 0;
     for (const int j : s.kept) {
       drawn += counts[j];
-      worst = std::max(worst, std::abs(counts[j] / static_cast<double>(kRows) - std::exp(one[j] / temperature) / total));
+      worst =
+          std::max(worst, std::abs(counts[j] / static_cast<double>(kRows) - std::exp(one[j] / temperature) / total));
     }
-    check(drawn == static_cast<int>(kRows) && worst < 0.015, "sample: temperature " + std::to_string(s.temperature) + " top_p " +
-                                                                 std::to_string(s.top_p) + " top_k " + std::to_string(s.top_k));
+    check(drawn == static_cast<int>(kRows) && worst < 0.015, "sample: temperature " + std::to_string(s.temperature) +
+                                                                 " top_p " + std::to_string(s.top_p) + " top_k " +
+                                                                 std::to_string(s.top_k));
     check(logprobs, "sample: logprob");
   }
   // The draw of a row depends on its stream and position, not on where it stands.
@@ -143,7 +157,8 @@ void test_process(cpu::CpuOps& ops) {
     Tensor logits(type, {1, -1, 2, -2, 0.5, 4, 1, -1, 2, -2, 0.5, 4});
     Tensor history = Tensor::ints({1, 2, 3, 1, 2, 77, 5, 5, -9, 0, 0, 0}), length = Tensor::ints({5, 2});
     Tensor suppress = Tensor::ints({0}), below = Tensor::ints({6, 2});
-    const ProcessLogitsArgs args{logits.ref(), history.ref(), length.ref(), suppress.ref(), below.ref(), 2, 6, 6, 1, 2.0f, 3};
+    const ProcessLogitsArgs args{
+        logits.ref(), history.ref(), length.ref(), suppress.ref(), below.ref(), 2, 6, 6, 1, 2.0f, 3};
     ops.process_logits(args);
     const double inf = INFINITY;
     close(logits, {-inf, -2, 1, -inf, 0.5, 4, 1, -1, 2, -2, 0.5, 2}, 0, "process_logits");

@@ -20,14 +20,15 @@ void test_cast(cpu::CpuOps& ops, Random& random) {
   for (size_t i = 0; i < 65536; ++i)
     wrong += !(wide.get(i) == half.get(i) || (std::isnan(wide.get(i)) && std::isnan(half.get(i))));
   check(wrong == 0, "cast of every f16");
-  Tensor special(DType::f32, {INFINITY, -INFINITY, NAN, 3.4e38, -0.0, 1e-40, 1.00390625, 1.01171875}), narrow(DType::bf16, 8);
+  Tensor special(DType::f32, {INFINITY, -INFINITY, NAN, 3.4e38, -0.0, 1e-40, 1.00390625, 1.01171875}),
+      narrow(DType::bf16, 8);
   uint32_t signalling = 0x7f800001u;
   float as_float;
   std::memcpy(&as_float, &signalling, 4);
   std::memcpy(static_cast<char*>(special.ref().data) + 8, &signalling, 4);  // its mantissa is all in the lost half
   ops.cast({special.ref(), narrow.ref(), 8});
-  check(narrow.get(0) == INFINITY && narrow.get(1) == -INFINITY && std::isnan(narrow.get(2)) && narrow.get(3) == INFINITY &&
-            std::signbit(narrow.get(4)) && narrow.get(6) == 1 && narrow.get(7) == 1.015625,
+  check(narrow.get(0) == INFINITY && narrow.get(1) == -INFINITY && std::isnan(narrow.get(2)) &&
+            narrow.get(3) == INFINITY && std::signbit(narrow.get(4)) && narrow.get(6) == 1 && narrow.get(7) == 1.015625,
         "cast of special values");
   Tensor ints = Tensor::ints({1, -5, 2147483647}), copy = Tensor::ints({0, 0, 0});
   ops.cast({ints.ref(), copy.ref(), 3});
@@ -57,7 +58,8 @@ void test_fill(cpu::CpuOps& ops) {
     square += z.get(i) * z.get(i) / kCount;
     fourth += std::pow(z.get(i), 4) / kCount;
   }
-  check(std::abs(mean) < 0.05 && std::abs(square - 4) < 0.15 && std::abs(fourth / (square * square) - 3) < 0.15, "fill_normal");
+  check(std::abs(mean) < 0.05 && std::abs(square - 4) < 0.15 && std::abs(fourth / (square * square) - 3) < 0.15,
+        "fill_normal");
   bool same = part.guard_intact();
   for (size_t i = 0; i < 1003; ++i) same = same && part.get(i) == z.get(9999 + i);
   check(same, "fill_normal: a part of it");
@@ -92,7 +94,8 @@ void test_swi_glu(cpu::CpuOps& ops, Random& random) {
     }
   Tensor gate(DType::f32, {-200, 200, NAN, 0}), up(DType::f32, {1, 1, 1, 1}), out(DType::f32, 4);
   ops.swi_glu({gate.ref(), up.ref(), out.ref(), 4});
-  check(std::abs(out.get(0)) < 1e-30 && out.get(1) == 200 && std::isnan(out.get(2)) && out.get(3) == 0, "swi_glu extremes");
+  check(std::abs(out.get(0)) < 1e-30 && out.get(1) == 200 && std::isnan(out.get(2)) && out.get(3) == 0,
+        "swi_glu extremes");
 }
 
 }  // namespace

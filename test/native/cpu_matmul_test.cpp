@@ -3,9 +3,10 @@
 namespace alma::test {
 namespace {
 
-void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64_t n, int64_t k, DType da, DType db, DType dc,
-         bool accumulate) {
-  Tensor a = Tensor::normal(da, static_cast<size_t>(m * k), random), b = Tensor::normal(db, static_cast<size_t>(k * n), random);
+void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64_t n, int64_t k, DType da, DType db,
+         DType dc, bool accumulate) {
+  Tensor a = Tensor::normal(da, static_cast<size_t>(m * k), random),
+         b = Tensor::normal(db, static_cast<size_t>(k * n), random);
   Tensor c = Tensor::normal(dc, static_cast<size_t>(m * n), random);
   std::vector<double> expected = c.values();
   for (int64_t i = 0; i < m; ++i)
@@ -22,8 +23,8 @@ void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64
   ops.matmul({a.ref(), b.ref(), c.ref(), m, n, k, layout, accumulate});
   static const char* const names[] = {"nn", "nt", "tn"};
   close(c, expected, tolerance_of(dc, 2e-6),
-        std::string("matmul ") + names[static_cast<int>(layout)] + " " + shape_text({m, n, k}) + " " + name_of(da) + "·" +
-            name_of(db) + "→" + name_of(dc) + (accumulate ? " +" : ""));
+        std::string("matmul ") + names[static_cast<int>(layout)] + " " + shape_text({m, n, k}) + " " + name_of(da) +
+            "·" + name_of(db) + "→" + name_of(dc) + (accumulate ? " +" : ""));
 }
 
 }  // namespace
@@ -31,15 +32,16 @@ void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64
 void test_matmul(cpu::CpuOps& ops) {
   Random random;
   const DType types[] = {DType::f32, DType::bf16};
-  const int64_t shapes[][3] = {{1, 1, 1},   {1, 37, 5},   {2, 33, 130}, {3, 9, 64},   {4, 50, 77}, {5, 19, 33},  {6, 40, 100},
-                               {7, 21, 48}, {8, 65, 129}, {9, 16, 3},   {13, 47, 31}, {14, 32, 1}, {31, 17, 65}, {40, 70, 90},
-                               {0, 5, 5},   {5, 0, 5},    {3, 4, 0},    {12, 5, 0}};
+  const int64_t shapes[][3] = {{1, 1, 1},    {1, 37, 5},   {2, 33, 130}, {3, 9, 64}, {4, 50, 77},  {5, 19, 33},
+                               {6, 40, 100}, {7, 21, 48},  {8, 65, 129}, {9, 16, 3}, {13, 47, 31}, {14, 32, 1},
+                               {31, 17, 65}, {40, 70, 90}, {0, 5, 5},    {5, 0, 5},  {3, 4, 0},    {12, 5, 0}};
   for (const auto& s : shapes)
     for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
       for (const DType da : types)
         for (const DType db : types)
           for (const DType dc : types)
-            for (const bool accumulate : {false, true}) one(ops, random, layout, s[0], s[1], s[2], da, db, dc, accumulate);
+            for (const bool accumulate : {false, true})
+              one(ops, random, layout, s[0], s[1], s[2], da, db, dc, accumulate);
   // Larger than a tile and than a block of k; enough work for several threads.
   for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
     for (const DType type : types) one(ops, random, layout, 203, 301, 517, type, type, type, true);
@@ -60,7 +62,8 @@ void test_matmul(cpu::CpuOps& ops) {
   check(same, "skinny matmul: rows independent of the batch");
 
   // NaN and infinity go where they belong and nowhere else.
-  Tensor x = Tensor::normal(DType::f32, 20 * 30, random), y = Tensor::normal(DType::f32, 30 * 40, random), z(DType::f32, 20 * 40);
+  Tensor x = Tensor::normal(DType::f32, 20 * 30, random), y = Tensor::normal(DType::f32, 30 * 40, random),
+         z(DType::f32, 20 * 40);
   x.set(3 * 30 + 4, NAN);
   ops.matmul({x.ref(), y.ref(), z.ref(), 20, 40, 30, MatmulLayout::nn, false});
   int wrong = 0;

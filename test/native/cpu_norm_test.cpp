@@ -3,7 +3,8 @@
 namespace alma::test {
 namespace {
 
-void norm(cpu::CpuOps& ops, Random& random, size_t rows, size_t cols, DType type, DType weight_type, bool with_residual) {
+void norm(cpu::CpuOps& ops, Random& random, size_t rows, size_t cols, DType type, DType weight_type,
+          bool with_residual) {
   const size_t count = rows * cols;
   const auto r = static_cast<int64_t>(rows), c = static_cast<int64_t>(cols);
   Tensor x = Tensor::normal(type, count, random, 2), residual = Tensor::normal(type, count, random);
@@ -29,24 +30,26 @@ void norm(cpu::CpuOps& ops, Random& random, size_t rows, size_t cols, DType type
       dx_more[at] = dx[at] + dx0.get(at);
     }
   }
-  const std::string what = "rms_norm " + shape_text({r, c}) + " " + name_of(type) + (with_residual ? " residual " : " ");
+  const std::string what =
+      "rms_norm " + shape_text({r, c}) + " " + name_of(type) + (with_residual ? " residual " : " ");
   const double tolerance = tolerance_of(type, 1e-6);
   Tensor out(type, count), sum(type, count), inverse_rms(DType::f32, rows);
   const TensorRef none{};
-  ops.rms_norm({x.ref(), with_residual ? residual.ref() : none, weight.ref(), out.ref(), with_residual ? sum.ref() : none,
-                inverse_rms.ref(), r, c, 1e-5f});
+  ops.rms_norm({x.ref(), with_residual ? residual.ref() : none, weight.ref(), out.ref(),
+                with_residual ? sum.ref() : none, inverse_rms.ref(), r, c, 1e-5f});
   close(out, y, tolerance, what + "y");
   close(inverse_rms, inverse, 1e-6, what + "inverse_rms");
   if (with_residual) check(sum.same_bits(stored), what + "sum");
 
   // In place: y over x and the sum over the residual.
   Tensor x2 = x, residual2 = residual;
-  ops.rms_norm({x2.ref(), with_residual ? residual2.ref() : none, weight.ref(), x2.ref(), with_residual ? residual2.ref() : none,
-                none, r, c, 1e-5f});
+  ops.rms_norm({x2.ref(), with_residual ? residual2.ref() : none, weight.ref(), x2.ref(),
+                with_residual ? residual2.ref() : none, none, r, c, 1e-5f});
   check(x2.same_bits(out) && (!with_residual || residual2.same_bits(stored)), what + "in place");
 
   Tensor got_dx(type, count), got_dw = dw0;
-  ops.rms_norm_backward({dy.ref(), stored.ref(), weight.ref(), inverse_rms.ref(), got_dx.ref(), got_dw.ref(), r, c, false});
+  ops.rms_norm_backward(
+      {dy.ref(), stored.ref(), weight.ref(), inverse_rms.ref(), got_dx.ref(), got_dw.ref(), r, c, false});
   close(got_dx, dx, tolerance * 2, what + "dx", 0.3);
   close(got_dw, dw, 2e-6, what + "dweight");
   Tensor more = dx0, dy2 = dy;
@@ -62,7 +65,8 @@ void rotate(cpu::CpuOps& ops, Random& random, int64_t tokens, int64_t heads, int
   Tensor cosine(DType::f32, static_cast<size_t>(positions_max * half)), sine = cosine;
   for (int64_t p = 0; p < positions_max; ++p)
     for (int64_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+      const double angle =
+          static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(d));
       cosine.set(static_cast<size_t>(p * half + i), std::cos(angle));
       sine.set(static_cast<size_t>(p * half + i), std::sin(angle));
     }
@@ -81,7 +85,8 @@ void rotate(cpu::CpuOps& ops, Random& random, int64_t tokens, int64_t heads, int
         }
     Tensor out(type, x.count()), in_place = x;
     const auto run = [&](Tensor& from, Tensor& to) {
-      ops.rope({from.ref(), to.ref(), cosine.ref(), sine.ref(), positions.ref(), tokens, heads, d, positions_max, sign < 0});
+      ops.rope(
+          {from.ref(), to.ref(), cosine.ref(), sine.ref(), positions.ref(), tokens, heads, d, positions_max, sign < 0});
     };
     run(x, out);
     close(out, expected, tolerance_of(type, 3e-7), "rope");

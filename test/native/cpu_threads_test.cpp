@@ -28,13 +28,16 @@ std::vector<Tensor> compute(cpu::CpuOps& ops, DType type) {
 
   Tensor cu = Tensor::ints({0, 70, 95}), end = Tensor::ints({70, 95}), begin = Tensor::ints({0, 70});
   const AttentionShape shape{cu.ref(), begin.ref(), end.ref(), 2, 95, 95, 6, 3, 32, 0.2f, true};
-  Tensor q = Tensor::normal(type, 95 * 6 * 32, random), k = Tensor::normal(type, 95 * 3 * 32, random), out(type, 95 * 6 * 32);
+  Tensor q = Tensor::normal(type, 95 * 6 * 32, random), k = Tensor::normal(type, 95 * 3 * 32, random),
+         out(type, 95 * 6 * 32);
   Tensor lse(DType::f32, 95 * 6), dq = out, dk(type, k.count()), dv = dk;
   ops.attention({q.ref(), k.ref(), k.ref(), out.ref(), lse.ref(), shape});
-  ops.attention_backward({q.ref(), k.ref(), k.ref(), out.ref(), q.ref(), lse.ref(), dq.ref(), dk.ref(), dv.ref(), shape});
+  ops.attention_backward(
+      {q.ref(), k.ref(), k.ref(), out.ref(), q.ref(), lse.ref(), dq.ref(), dk.ref(), dv.ref(), shape});
   results.insert(results.end(), {out, dq, dk, dv});
 
-  Tensor sum(DType::f32, 1), rows = Tensor::ints(std::vector<int32_t>(230, 3)), table(DType::f32, std::vector<double>(300 * 5));
+  Tensor sum(DType::f32, 1), rows = Tensor::ints(std::vector<int32_t>(230, 3)),
+                             table(DType::f32, std::vector<double>(300 * 5));
   ops.reduce_sum({a.ref(), sum.ref(), 230 * 300, true, false});
   ops.embedding_backward({a.ref(), rows.ref(), table.ref(), 5, 300, 230});
   results.insert(results.end(), {sum, table});
@@ -86,7 +89,8 @@ void test_thread_pool() {
     }
     check(caught && others.load() == 19, "pool: an exception, after the others have finished");
     void* scratch = pool.scratch(threads - 1, 0, 1000);
-    check(reinterpret_cast<uintptr_t>(scratch) % 64 == 0 && pool.scratch(threads - 1, 0, 500) == scratch, "pool: scratch is kept");
+    check(reinterpret_cast<uintptr_t>(scratch) % 64 == 0 && pool.scratch(threads - 1, 0, 500) == scratch,
+          "pool: scratch is kept");
   }
 }
 

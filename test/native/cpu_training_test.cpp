@@ -24,7 +24,8 @@ void entropy(cpu::CpuOps& ops, Random& random, size_t rows, size_t vocab, DType 
   }
   const std::string what = "cross_entropy " + shape_text({r, c}) + " " + name_of(type) + " ";
   Tensor got_nll(DType::f32, rows), got_lse(DType::f32, rows), dlogits(type, rows * vocab), plain(DType::f32, rows);
-  ops.cross_entropy({logits.ref(), targets.ref(), got_nll.ref(), got_lse.ref(), dlogits.ref(), scale.ref(), r, c, -100});
+  ops.cross_entropy(
+      {logits.ref(), targets.ref(), got_nll.ref(), got_lse.ref(), dlogits.ref(), scale.ref(), r, c, -100});
   close(got_nll, nll, 1e-6, what + "nll");
   close(got_lse, lse, 1e-6, what + "log_sum_exp");
   close(dlogits, gradient, tolerance_of(type, 1e-6), what + "dlogits");
@@ -33,8 +34,9 @@ void entropy(cpu::CpuOps& ops, Random& random, size_t rows, size_t vocab, DType 
   ops.cross_entropy({logits.ref(), targets.ref(), plain.ref(), {}, logits.ref(), scale.ref(), r, c, -100});
   check(logits.same_bits(dlogits) && plain.same_bits(got_nll), what + "in place");
   targets.set(0, static_cast<double>(vocab));
-  throws(what + "target too large",
-         [&] { ops.cross_entropy({logits.ref(), targets.ref(), plain.ref(), {}, {}, {}, r, c, -100}); });
+  throws(what + "target too large", [&] {
+    ops.cross_entropy({logits.ref(), targets.ref(), plain.ref(), {}, {}, {}, r, c, -100});
+  });
 }
 
 void optimizer(cpu::CpuOps& ops, Random& random, DType type, DType grad_type) {
@@ -54,12 +56,12 @@ void optimizer(cpu::CpuOps& ops, Random& random, DType type, DType grad_type) {
       ev[i] = 0.999 * ev[i] + 0.001 * g * g;
       p[i] -= 1e-2 * (em[i] / (1 - std::pow(0.9, step))) / (std::sqrt(ev[i] / (1 - std::pow(0.999, step))) + 1e-8);
     }
-    const AdamWArgs args{param.ref(),  type == DType::bf16 ? master.ref() : TensorRef{},
-                         grad.ref(),   m.ref(),
-                         v.ref(),      rate.ref(),
-                         steps.ref(),  scale.ref(),
-                         kCount,       0.9f,
-                         0.999f,       1e-8f,
+    const AdamWArgs args{param.ref(), type == DType::bf16 ? master.ref() : TensorRef{},
+                         grad.ref(),  m.ref(),
+                         v.ref(),     rate.ref(),
+                         steps.ref(), scale.ref(),
+                         kCount,      0.9f,
+                         0.999f,      1e-8f,
                          0.1f};
     ops.adamw(args);
     const Tensor before = param, m_before = m;
@@ -75,7 +77,8 @@ void optimizer(cpu::CpuOps& ops, Random& random, DType type, DType grad_type) {
   // β is f32 in the arguments, so moments differ from float64's 0.999 in the fifth digit of 1 − β².
   close(m, em, 1e-6, what + "exp_avg");
   close(v, ev, 2e-5, what + "exp_avg_sq");
-  if (type == DType::bf16) check(param.same_bits(Tensor(DType::bf16, master.values())), what + "param is the rounded master");
+  if (type == DType::bf16)
+    check(param.same_bits(Tensor(DType::bf16, master.values())), what + "param is the rounded master");
   close(param, p, tolerance_of(type, 5e-7), what + "param");
 }
 
@@ -97,7 +100,8 @@ void test_losses_and_optimizer(cpu::CpuOps& ops) {
     return coefficient.get(0);
   };
   check(std::abs(clip(25, 1) - 0.2) < 1e-6 && norm.get(0) == 5, "clip_coefficient");
-  check(clip(25, 10) == 1 && clip(25, 0) == 1 && clip(NAN, 1) == 0 && clip(INFINITY, 0) == 0, "clip_coefficient: special values");
+  check(clip(25, 10) == 1 && clip(25, 0) == 1 && clip(NAN, 1) == 0 && clip(INFINITY, 0) == 0,
+        "clip_coefficient: special values");
 }
 
 }  // namespace alma::test
