@@ -24,11 +24,11 @@ CachingAllocator::~CachingAllocator() {
 
 CachingAllocator::Block CachingAllocator::allocate(size_t bytes) {
   const size_t wanted = size_class(bytes);
-  // A cached block serves when it is at most twice as large: batches of different lengths then settle on one set of blocks instead
+  // A cached block serves when it is at most half as large again: batches of different lengths then settle on one set of blocks instead
   // of keeping one for every length they had. Beyond that splitting would be needed, which this allocator leaves out.
   const auto found = cached_.lower_bound(wanted);
   Block block{nullptr, wanted};
-  if (found != cached_.end() && found->first <= 2 * wanted) {
+  if (found != cached_.end() && found->first <= wanted + wanted / 2) {
     block = {found->second, found->first};
     cached_.erase(found);
   } else {
