@@ -1,9 +1,10 @@
 import { optionError, requireInteger, requireKnownOptions } from '../decode/index.js'
 import { AlmaError } from '../errors.js'
 import { isObject } from '../files/json.js'
+import { IGNORE_INDEX } from '../ignore-index.js'
 import { PackedSequences } from '../model/index.js'
 import { ops, Tensor } from '../runtime/index.js'
-import { IGNORE_INDEX, parallelExample } from '../text/index.js'
+import { parallelExample } from '../text/index.js'
 import { requirePromptOptions, requireText, type Score, type ScoreOptions, type ScorePair } from './options.js'
 import type { Translator } from './translate.js'
 

@@ -11,4 +11,4 @@ export { type CreateModelOptions, createLlama, type LoadModelOptions, type LoadP
 export { PackedSequences } from './packed-sequences.js'
 export { Parameter } from './parameter.js'
 export { type SaveModelOptions, saveLlama } from './save.js'
-export { countTargets, IGNORE_INDEX, type TrainingBatch } from './training-batch.js'
+export { countTargets, type TrainingBatch } from './training-batch.js'

@@ -1,8 +1,6 @@
 import { AlmaError } from '../errors.js'
+import { IGNORE_INDEX } from '../ignore-index.js'
 import { type Device, Tensor } from '../runtime/index.js'
-
-/** Labels with this value count nothing. */
-export const IGNORE_INDEX = -100
 
 /** Sequences and their labels, of equal lengths and not shifted: labels[i][t] belongs to inputIds[i][t]. */
 export interface TrainingBatch {

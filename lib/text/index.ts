@@ -42,7 +42,6 @@ export { type TokenizerJson, type TrainBpeOptions, trainBpeTokenizer } from './t
 export {
   BlockPacker,
   type BlockPackerState,
-  IGNORE_INDEX,
   monolingualDocument,
   type ParallelExampleOptions,
   type ParallelSentence,

@@ -1,10 +1,8 @@
 /** From texts to the token ids and labels that models are trained on. */
 import { AlmaError } from '../errors.js'
+import { IGNORE_INDEX } from '../ignore-index.js'
 import { type LanguageLike, translationPrompt } from './prompt.js'
 import type { Tokenizer } from './tokenizer.js'
-
-/** A label that the loss does not count. */
-export const IGNORE_INDEX = -100
 
 export interface TrainingExample {
   readonly inputIds: number[]

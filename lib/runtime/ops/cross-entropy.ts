@@ -1,4 +1,5 @@
 /** The loss, and its gradient. */
+import { IGNORE_INDEX } from '../../ignore-index.js'
 import { Tensor } from '../tensor.js'
 import { handleOf, rowsAndColumns } from './arguments.js'
 
@@ -16,7 +17,7 @@ export interface CrossEntropyOptions {
 
 /** Negative log-likelihood in nats of each row's target, f32 [rows]; 0 for ignored rows. logits [rows, vocab], targets i32. */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  const { ignoreIndex = -100, logSumExp, dlogits, gradScale } = options
+  const { ignoreIndex = IGNORE_INDEX, logSumExp, dlogits, gradScale } = options
   const [rows, vocab] = rowsAndColumns(logits)
   const nll = options.out ?? Tensor.empty(logits.device, [rows], 'f32')
   logits.device.addon.opCrossEntropy(
