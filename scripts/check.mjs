@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fail, root, runBin, runNode } from './project.mjs'
 
-runBin('typescript', ['--noEmit', '-p', 'tsconfig.json'], { bin: 'tsc' })
+runBin('typescript', ['-p', 'tsconfig.test.json'], { bin: 'tsc' })
 if (runNode(join(root, 'scripts', 'check-binding.mjs')) !== 0) process.exit(1)
 
 const folder = mkdtempSync(join(tmpdir(), 'alma-native-check-'))

@@ -2,12 +2,12 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { IGNORE_INDEX } from '../../lib/ignore-index.js'
 import { saveTrainedTokenizer } from '../../lib/text/save-tokenizer.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/text/tokenizer.js'
 import { trainBpeTokenizer } from '../../lib/text/train-bpe.js'
 import {
   BlockPacker,
-  IGNORE_INDEX,
   monolingualDocument,
   parallelExample,
   type TrainingExample,
