@@ -160,7 +160,7 @@ void matmul(ThreadPool& pool, const MatmulArgs& args) {
     if (!args.accumulate) clear(args.c, args.m * args.n);
     return;
   }
-  if (args.layout == MatmulLayout::nt && args.m <= kSkinnyRows) return matmul_skinny(pool, args);
+  if (args.layout == MatmulLayout::nt && is_skinny(args.m, args.n, args.k)) return matmul_skinny(pool, args);
   with_float("matmul", args.a.dtype, [&](auto tag_a) {
     with_float("matmul", args.b.dtype, [&](auto tag_b) {
       using TA = typename decltype(tag_a)::type;

@@ -1,6 +1,6 @@
 // The products of decoding: a few activation rows times a large weight matrix, c[m, n] = a[m, k] · b[n, k]ᵀ. Bound by memory:
 // every weight is read once, in order. An element's sum depends neither on m nor on its place, so a token's logits are the same
-// in every batch of up to kSkinnyRows.
+// in every batch that comes here.
 #include "matmul_skinny.h"
 
 #include "parallel.h"
@@ -31,8 +31,8 @@ ALMA_INLINE void put(const Output& out, int64_t i, int64_t column, float value) 
 }
 
 // Activation rows go in groups of at most 4: their sums with several rows of b have to fit the registers.
-constexpr int64_t kMaxGroups = 2;
-int64_t group_rows(int64_t m) { return m <= 4 ? m : (m + 1) / 2; }
+constexpr int64_t kMaxGroups = ceil_div(kSkinnyRows, 4);
+int64_t group_rows(int64_t m) { return ceil_div(m, ceil_div(m, 4)); }
 
 // a as [group][k / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set
 // (8 rows of k = 4096 took 4 times as long). Rows beyond m and columns beyond k are zero.

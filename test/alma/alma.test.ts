@@ -97,7 +97,7 @@ describe('Alma', () => {
         expect(piece).not.toBe('')
         break
       }
-      expect(alma.device.memory().allocated).toBe(before)
+      expect(alma.device.memory().allocated).toBeLessThanOrEqual(before)
 
       const controller = new AbortController()
       const stream = alma.translateStream('Guten Morgen!', { ...direction, signal: controller.signal })
@@ -105,7 +105,7 @@ describe('Alma', () => {
       controller.abort(new Error('enough'))
       // The consumer is busy elsewhere: the memory goes all the same.
       await alma.device.synchronize()
-      expect(alma.device.memory().allocated).toBe(before)
+      expect(alma.device.memory().allocated).toBeLessThanOrEqual(before)
       await expect(stream.next()).rejects.toThrow('enough')
     })
 

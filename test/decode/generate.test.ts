@@ -212,7 +212,7 @@ describe('generate', () => {
     const running = alma.generate(prompts, { maxNewTokens: 2000, batchTokens: 100_000, signal: controller.signal })
     setTimeout(() => controller.abort(reason), 30)
     await expect(running).rejects.toBe(reason)
-    expect(device.memory().allocated).toBe(before)
+    expect(device.memory().allocated).toBeLessThanOrEqual(before)
     const [result] = await alma.generate([prompts[0] ?? []], { maxNewTokens: 3 })
     expect(result?.tokenIds).toHaveLength(3)
     await expect(alma.generate([[5]], { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)

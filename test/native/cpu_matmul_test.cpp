@@ -46,10 +46,11 @@ void test_matmul(cpu::CpuOps& ops) {
   for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
     for (const DType type : types) one(ops, random, layout, 203, 301, 517, type, type, type, true);
   for (const DType type : types) {
-    one(ops, random, MatmulLayout::nn, 17, 35, 4500, type, type, type, false);  // several outer blocks of k
-    one(ops, random, MatmulLayout::tn, 2100, 20, 9, type, type, type, false);   // … of m
-    one(ops, random, MatmulLayout::nt, 20, 2100, 9, type, type, type, true);    // … of n
-    one(ops, random, MatmulLayout::nt, 3, 1001, 513, type, type, type, false);  // skinny, in parallel
+    one(ops, random, MatmulLayout::nn, 17, 35, 4500, type, type, type, false);   // several outer blocks of k
+    one(ops, random, MatmulLayout::tn, 2100, 20, 9, type, type, type, false);    // … of m
+    one(ops, random, MatmulLayout::nt, 20, 2100, 9, type, type, type, true);     // … of n
+    one(ops, random, MatmulLayout::nt, 3, 1001, 513, type, type, type, false);   // skinny, in parallel
+    one(ops, random, MatmulLayout::nt, 29, 1021, 1037, type, type, type, true);  // … with many rows
   }
 
   // A row of a skinny product does not depend on the other rows.

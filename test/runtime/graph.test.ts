@@ -76,7 +76,8 @@ describe('graphs', () => {
     graph.dispose()
     expect([...(await out.read())]).toEqual([200_000])
     await device.synchronize()
-    expect(device.memory().allocated).toBe(before)
+    // Less is possible: what nobody disposed is collected some time.
+    expect(device.memory().allocated).toBeLessThanOrEqual(before)
     await expectError(() => graph.launch(), 'ERR_ALMA_DISPOSED', /graph .*disposed/)
   })
 

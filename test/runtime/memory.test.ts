@@ -74,6 +74,8 @@ describe('device.memory()', () => {
     const before = device.memory()
     for (let i = 0; i < 3; i++)
       await expectError(() => Tensor.empty(device, [2 ** 39], 'f32'), 'ERR_ALMA_OUT_OF_MEMORY', /./)
-    expect(device.memory()).toMatchObject({ allocated: before.allocated, reserved: before.reserved })
+    // Less is possible: what nobody disposed is collected some time.
+    expect(device.memory().allocated).toBeLessThanOrEqual(before.allocated)
+    expect(device.memory().reserved).toBeLessThanOrEqual(before.reserved)
   })
 })

@@ -115,7 +115,8 @@ describe('views', () => {
     expect([...(await view.read())]).toEqual(Array.from({ length: 10 }, () => 3))
     view.dispose()
     other.dispose()
-    expect(device.memory().allocated).toBe(before)
+    // Less is possible: what nobody disposed is collected some time.
+    expect(device.memory().allocated).toBeLessThanOrEqual(before)
   })
 
   it('stay inside their tensor', async () => {
