@@ -1,0 +1,40 @@
+// Values that live on the device (ids, positions, sequence bounds) are checked by the kernel that uses them as an index. A kernel cannot
+// throw: it reports the first bad value here, does without it (skips the row), and the host throws what the CPU device would have thrown
+// when it next looks: at a read, a synchronize, or the end of a graph.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "namespace.h"
+
+namespace alma::ALMA_CUDA {
+
+// One line a check: enumerator, op, what (the texts of the CPU device's fail_index: "op: what value is outside [0, limit)").
+#define ALMA_VALUE_CHECKS(X)                              \
+  X(gather_rows_row, "gather_rows", "row")                \
+  X(scatter_rows_row, "scatter_rows", "row")
+
+enum class ValueCheck : int {
+  none = 0,
+#define ALMA_VALUE_CHECK(name, op, what) name,
+  ALMA_VALUE_CHECKS(ALMA_VALUE_CHECK)
+#undef ALMA_VALUE_CHECK
+};
+
+struct ValueError {
+  int check;  // a ValueCheck; none: nothing happened
+  int pad;
+  long long value, limit;
+};
+
+// True when 0 ≤ value < limit; otherwise reports (the first report stays) and gives false.
+__device__ inline bool check_index(ValueError* error, ValueCheck check, long long value, long long limit) {
+  if (value >= 0 && value < limit) return true;
+  if (atomicCAS(&error->check, 0, static_cast<int>(check)) == 0) {
+    error->value = value;
+    error->limit = limit;
+  }
+  return false;
+}
+
+}  // namespace alma::ALMA_CUDA
