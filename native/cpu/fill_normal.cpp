@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "kernels.h"
-#include "philox.h"
+#include "../runtime/philox.h"
 
 namespace alma::cpu {
 namespace {

@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "kernels.h"
-#include "philox.h"
+#include "../runtime/philox.h"
 
 namespace alma::cpu {
 namespace {

@@ -10,9 +10,10 @@
 namespace alma::ALMA_CUDA {
 
 // One line a check: enumerator, op, what (the texts of the CPU device's fail_index: "op: what value is outside [0, limit)").
-#define ALMA_VALUE_CHECKS(X)                              \
-  X(gather_rows_row, "gather_rows", "row")                \
-  X(scatter_rows_row, "scatter_rows", "row")
+#define ALMA_VALUE_CHECKS(X)                 \
+  X(gather_rows_row, "gather_rows", "row")   \
+  X(scatter_rows_row, "scatter_rows", "row") \
+  X(rope_position, "rope", "position")
 
 enum class ValueCheck : int {
   none = 0,
