@@ -10,10 +10,17 @@
 namespace alma::ALMA_CUDA {
 
 // One line a check: enumerator, op, what (the texts of the CPU device's fail_index: "op: what value is outside [0, limit)").
-#define ALMA_VALUE_CHECKS(X)                 \
-  X(gather_rows_row, "gather_rows", "row")   \
-  X(scatter_rows_row, "scatter_rows", "row") \
-  X(rope_position, "rope", "position")
+#define ALMA_VALUE_CHECKS(X)                                      \
+  X(gather_rows_row, "gather_rows", "row")                        \
+  X(scatter_rows_row, "scatter_rows", "row")                      \
+  X(embedding_backward_row, "embedding_backward", "row")          \
+  X(rope_position, "rope", "position")                            \
+  X(cross_entropy_target, "cross_entropy", "target")              \
+  X(adamw_step, "adamw", "step, counted from 0,")                 \
+  X(process_logits_length, "process_logits", "history_length")    \
+  X(process_logits_id, "process_logits", "history id")            \
+  X(process_logits_suppressed, "process_logits", "suppressed id") \
+  X(append_tokens_length, "append_tokens", "history_length")
 
 enum class ValueCheck : int {
   none = 0,

@@ -61,4 +61,10 @@ inline dim3 grid_of(const char* op, int64_t count) {
   return dim3(static_cast<unsigned>(count < 0 ? 0 : count));
 }
 
+// Threads for `pieces` pieces of work of a row: whole warps, `most` at most.
+inline unsigned threads_for(int64_t pieces, int64_t most) {
+  const int64_t threads = ceil_div(pieces < 1 ? 1 : pieces, 32) * 32;
+  return static_cast<unsigned>(threads < most ? threads : most);
+}
+
 }  // namespace alma::ALMA_CUDA

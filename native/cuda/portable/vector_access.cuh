@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "../namespace.h"
 
@@ -39,7 +40,15 @@ template <class T, int N>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Vector {
   T elements[N];
 
-  __device__ __forceinline__ float operator[](int lane) const { return to_float(elements[lane]); }
+  // bf16 from the pair it lies in: as elements of their own, the compiler gives each half a register.
+  __device__ __forceinline__ float operator[](int lane) const {
+    if constexpr (std::is_same_v<T, bf16> && N % 2 == 0) {
+      const uint32_t pair = reinterpret_cast<const uint32_t*>(elements)[lane / 2];
+      return __uint_as_float(lane % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
+    } else {
+      return to_float(elements[lane]);
+    }
+  }
 };
 
 namespace access {
