@@ -31,6 +31,10 @@ void argmax(Context& context, const ArgmaxArgs& args);
 void sample(Context& context, const SampleArgs& args);
 void process_logits(Context& context, const ProcessLogitsArgs& args);
 void append_tokens(Context& context, const AppendTokensArgs& args);
+void log_softmax(Context& context, const LogSoftmaxArgs& args);
+void warp_scores(Context& context, const WarpScoresArgs& args);
+void beam_top_k(Context& context, const BeamTopKArgs& args);
+void copy_blocks(Context& context, const CopyBlocksArgs& args);
 void count_non_finite(Context& context, const CountNonFiniteArgs& args);
 
 }  // namespace alma::ALMA_CUDA::portable

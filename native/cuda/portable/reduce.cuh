@@ -60,6 +60,21 @@ __device__ __forceinline__ float block_max(float value, float* partial) {
   return group_max(value, static_cast<int>(threadIdx.x / kWarp), static_cast<int>(blockDim.x / kWarp), partial);
 }
 
+__device__ __forceinline__ int block_min(int value, int* partial) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    value = min(value, __shfl_xor_sync(kAllLanes, value, distance));
+  if (blockDim.x == kWarp) return value;
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
+  if (lane == 0) partial[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  value = partial[lane < static_cast<int>(blockDim.x / kWarp) ? lane : 0];
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    value = min(value, __shfl_xor_sync(kAllLanes, value, distance));
+  return value;
+}
+
 // Sum of the values of the threads before this one, in a one-dimensional block of whole warps; `partial` as above.
 template <class T>
 __device__ __forceinline__ T block_exclusive_sum(T value, T* partial) {
