@@ -44,6 +44,7 @@ struct ValueError {
   long long value, limit;
 };
 
+#if defined(__CUDACC__) || defined(ALMA_EMULATOR)  // host files see the struct alone
 // Reports a value that is outside [0, limit), or bad for another reason. The first report stays.
 __device__ inline void report_value(ValueError* error, ValueCheck check, long long value, long long limit) {
   if (atomicCAS(&error->check, 0, static_cast<int>(check)) != 0) return;
@@ -57,5 +58,6 @@ __device__ inline bool check_index(ValueError* error, ValueCheck check, long lon
   report_value(error, check, value, limit);
   return false;
 }
+#endif
 
 }  // namespace alma::ALMA_CUDA
