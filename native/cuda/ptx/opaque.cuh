@@ -2,6 +2,8 @@
 // more registers. Costs no instruction.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 namespace alma::ptx {
