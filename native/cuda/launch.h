@@ -8,6 +8,9 @@
 
 #include "../runtime/error.h"
 #include "context.h"
+#ifdef ALMA_EMULATOR
+#include "../emulator/grid.h"
+#endif
 
 namespace alma::ALMA_CUDA {
 
@@ -37,6 +40,9 @@ void launch(const Context& context, const char* op, const LaunchShape& shape, vo
     check(op, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(shape.shared_bytes)));
   }
+#ifdef ALMA_EMULATOR
+  emulator::name_next_launch(op);
+#endif
   cudaLaunchAttribute attributes[2];
   unsigned count = 0;
   if (shape.cluster.x * shape.cluster.y * shape.cluster.z > 1) {

@@ -1,6 +1,8 @@
 // Programmatic dependent launch (sm_90): both are nothing where the kernel was launched without early_start.
 #pragma once
 
+#include <cuda_runtime.h>
+
 namespace alma::ptx {
 
 // Waits until the kernels before this one have ended and their writes are seen.

@@ -2,7 +2,11 @@
 // matrix l / 8 (x2: lanes 0–15 count). The addresses are 16-byte aligned.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
+
+#include "call_site.h"
 
 #ifdef ALMA_EMULATOR
 #include "../../emulator/tensor_core.h"
@@ -16,9 +20,9 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 }
 #endif
 
-__device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row ALMA_CALL_SITE) {
 #ifdef ALMA_EMULATOR
-  emulator::ldmatrix<4, false>(r, row, ALMA_EMULATOR_HERE);
+  emulator::ldmatrix<4, false>(r, row, here);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -26,9 +30,9 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
 #endif
 }
 
-__device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
+__device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row ALMA_CALL_SITE) {
 #ifdef ALMA_EMULATOR
-  emulator::ldmatrix<4, true>(r, row, ALMA_EMULATOR_HERE);
+  emulator::ldmatrix<4, true>(r, row, here);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -36,9 +40,9 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
 #endif
 }
 
-__device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row) {
+__device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row ALMA_CALL_SITE) {
 #ifdef ALMA_EMULATOR
-  emulator::ldmatrix<2, false>(r, row, ALMA_EMULATOR_HERE);
+  emulator::ldmatrix<2, false>(r, row, here);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];\n"
                : "=r"(r[0]), "=r"(r[1])
@@ -46,9 +50,9 @@ __device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row) {
 #endif
 }
 
-__device__ __forceinline__ void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row) {
+__device__ __forceinline__ void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row ALMA_CALL_SITE) {
 #ifdef ALMA_EMULATOR
-  emulator::ldmatrix<2, true>(r, row, ALMA_EMULATOR_HERE);
+  emulator::ldmatrix<2, true>(r, row, here);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];\n"
                : "=r"(r[0]), "=r"(r[1])
