@@ -67,7 +67,9 @@ export class Device {
     return [
       ...usableGpus(addon),
       { name: 'cpu', description: cpu },
-      ...(emulator ? [{ name: 'emulator', description: "CUDA emulator: the GPU's kernels on the CPU, to test them" }] : []),
+      ...(emulator
+        ? [{ name: 'emulator', description: "CUDA emulator: the GPU's kernels on the CPU, to test them" }]
+        : []),
     ]
   }
 
@@ -148,7 +150,11 @@ export class Device {
 function usableGpus(addon: NativeAddon): DeviceListing[] {
   return addon
     .cudaDevices()
-    .devices.map(({ name, computeCapability }, index) => ({ name: `cuda:${index}`, description: name, computeCapability }))
+    .devices.map(({ name, computeCapability }, index) => ({
+      name: `cuda:${index}`,
+      description: name,
+      computeCapability,
+    }))
     .filter(({ computeCapability }) => Number(computeCapability) >= 8)
     .map(({ name, description, computeCapability }) => ({
       name,
@@ -166,7 +172,8 @@ function deviceNamed(addon: NativeAddon, name: string): string {
     if (first !== undefined) return first.name
   }
   const number = /^cuda:(\d{1,3})$/.exec(name)?.[1]
-  if (cuda && number !== undefined && Number(number) < addon.cudaDevices().devices.length) return `cuda:${Number(number)}`
+  if (cuda && number !== undefined && Number(number) < addon.cudaDevices().devices.length)
+    return `cuda:${Number(number)}`
   const known = Device.list()
     .map((device) => `'${device.name}'`)
     .join(', ')
