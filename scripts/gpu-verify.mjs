@@ -6,7 +6,8 @@
 //   --only a,b        some of the steps: suite, sanitizer, determinism, calibration, bench
 //
 // What was built elsewhere may be brought along: build/Release (the addon, ptx_calibration, ptx_calibration_emulator) and dist. Where it
-// is missing, or was built without CUDA, it is built here.
+// is missing, or was built without CUDA, it is built here. The steps' limits
+// add up to less than eight minutes.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -99,13 +100,13 @@ if (chosen.includes('suite')) {
   const report = join(root, 'build', 'test-results-gpu.json')
   const files = dryRun ? ['test/ops/add.test.ts', 'test/runtime/graph.test.ts', 'test/runtime/failures.test.ts'] : []
   const args = [vitest, 'run', ...files, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
-  const { status } = await run(process.execPath, args, { seconds: 180, env: { ALMA_DEVICE: device } })
+  const { status } = await run(process.execPath, args, { seconds: 130, env: { ALMA_DEVICE: device } })
   let counts = 'no report'
   try {
     const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, 'utf8'))
     counts = `${numPassedTests} passed, ${numFailedTests} failed`
   } catch {}
-  note('suite', status === 0, status === 'timeout' ? 'not finished after 180 s' : counts)
+  note('suite', status === 0, status === 'timeout' ? 'not finished after 130 s' : counts)
 }
 
 // ---- 2. compute-sanitizer over the op tests, at the sizes that the emulator has
@@ -114,9 +115,9 @@ if (chosen.includes('sanitizer')) {
     note('sanitizer', undefined, dryRun ? 'needs a GPU' : 'compute-sanitizer is not installed')
   } else {
     for (const [tool, limit] of [
-      ['memcheck', 70],
-      ['racecheck', 80],
-      ['synccheck', 50],
+      ['memcheck', 40],
+      ['racecheck', 50],
+      ['synccheck', 30],
     ]) {
       const args = ['--tool', tool, '--target-processes', 'all', '--error-exitcode', '9', '--require-cuda-init', 'no']
       const command = [process.execPath, vitest, 'run', 'test/ops', '--testTimeout', '120000']
@@ -133,7 +134,7 @@ if (chosen.includes('sanitizer')) {
 // ---- 3. the same bits twice
 if (chosen.includes('determinism')) {
   const program = join(root, 'dist', 'bench', 'gpu', 'determinism.js')
-  const { status } = await run(process.execPath, [program, '--device', device], { seconds: 60 })
+  const { status } = await run(process.execPath, [program, '--device', device], { seconds: 40 })
   note(
     'determinism',
     status === 0,
@@ -196,8 +197,8 @@ function differingInstructions(hardware, emulator) {
 // ---- 5. the figures
 if (chosen.includes('bench')) {
   const args = [join(root, 'dist', 'bench', 'main.js'), 'gpu', '--device', device, '--json']
-  const { status, output } = await run(process.execPath, args, { seconds: 200, capture: true })
-  if (status !== 0) note('bench', false, status === 'timeout' ? 'not finished after 200 s' : `exit status ${status}`)
+  const { status, output } = await run(process.execPath, args, { seconds: 160, capture: true })
+  if (status !== 0) note('bench', false, status === 'timeout' ? 'not finished after 160 s' : `exit status ${status}`)
   else {
     const { figures } = JSON.parse(output)
     if (dryRun) note('bench', undefined, `${figures.length} figures at sizes that mean nothing; nothing is written`)

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels.h"
 #include "../runtime/philox.h"
+#include "kernels.h"
 
 namespace alma::cpu {
 namespace {

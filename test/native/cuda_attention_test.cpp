@@ -214,7 +214,7 @@ double relative_l2(const Doubles& a, const Doubles& b) {
     error += (a[i] - b[i]) * (a[i] - b[i]);
   }
   for (const double x : b) norm += std::isfinite(x) ? x * x : 0;
-  return std::isnan(error) ? INFINITY : std::sqrt(error / std::max(norm, 1.0));  // what is 0 in theory is not here
+  return std::isnan(error) ? INFINITY : error == 0 ? 0 : std::sqrt(error / norm);
 }
 
 void compare(const char* name, DType dtype, const Doubles& got, const Doubles& exact, const Doubles& plain) {

@@ -40,11 +40,13 @@ __global__ void __launch_bounds__(kGenericThreads, 4)
   };
 
   const int64_t at = row < rows ? sequence.query_row(bounds, kv_head, tile.first + row) : 0;
+  // In the order of dot_rows: where one key has all the weight, dP − D is exactly 0.
   float delta = 0;
-  if (row < rows)
-    for (int c = lane; c < columns; c += kLanesPerRow)
-      delta = fmaf(to_float(o.out[at * columns + c]), to_float(o.dout[at * columns + c]), delta);
-  delta = lanes_sum(delta);
+  if (row < rows) {
+#pragma unroll 8
+    for (int c = 0; c < columns; ++c)
+      delta = fmaf(to_float(o.dout[at * columns + c]), to_float(o.out[at * columns + c]), delta);
+  }
   if (row < rows && lane == 0) o.delta[at] = delta;
   const float log_sum_exp = row < rows ? o.log_sum_exp[at] : 0.0f;
 

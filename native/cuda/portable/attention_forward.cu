@@ -1,6 +1,10 @@
 // Attention forward on tensor cores (FlashAttention-2: Dao, 2023). A block takes 128 stacked rows of a sequence and kv head, each of its
 // 4 warps 32 of them: a fragment of k or v that is read from shared memory then serves two products. Keys come in blocks of 64, the
 // next one is copied while the current one is used; scores never leave the registers.
+//
+// head_dim 128: 246 registers (sm_80) to 252 (sm_90a), 96 KiB; 64: 175 to 182, 48 KiB. A warp reads 24 KiB of fragments for 128 products
+// of 16×8×16: 192 cycles of shared memory against about 106 of tensor cores, so that shared memory is the limit, at 630 TFLOP/s on an
+// H200. Predicted: 350 TFLOP/s for long sequences, 190 for causal ones of 512 tokens; not yet measured.
 #include "../shared_memory.cuh"
 #include "attention_kernels.h"
 #include "attention_plan.h"
