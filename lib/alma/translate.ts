@@ -15,19 +15,19 @@ export function isBlank(text: string): boolean {
 }
 
 export function promptIds({ tokenizer }: Translator, source: string, options: TranslateOptions): number[] {
-  return encodeTranslation(tokenizer, { ...promptOptions(options), source })
+  return encodeTranslation(tokenizer, { ...promptOptions(options, source), source })
 }
 
 /**
  * Translates texts in batches. Blank ones give '' without running the model.
  *
- * @param firstIndex index of the first text in a larger call: sampling depends on it.
+ * @param numbers number of each text in a larger call: sampling depends on it. Default 0, 1, 2, …
  */
 export async function translateTexts(
   translator: Translator,
   texts: readonly string[],
   options: TranslateOptions,
-  firstIndex = 0,
+  numbers: readonly number[] = [...texts.keys()],
 ): Promise<Translation[]> {
   const decoding = resolveDecoding(decodingOptions(options), translator.model.config)
   const generations = new Map<number, Generation>()
@@ -36,7 +36,7 @@ export async function translateTexts(
   const prompts = indices.map((index) => promptIds(translator, texts[index] ?? '', options))
   const { onProgress } = options
   const results = await generateTokens(translator.model, prompts, decoding, {
-    indices: indices.map((index) => firstIndex + index),
+    indices: indices.map((index) => numbers[index] ?? index),
     onProgress,
   })
   for (const [i, index] of indices.entries()) {
@@ -62,12 +62,13 @@ export async function* streamTranslation(
   translator: Translator,
   source: string,
   options: TranslateOptions,
+  number = 0,
 ): AsyncGenerator<string, void, undefined> {
   if (isBlank(source)) return
   const decoding = resolveDecoding(decodingOptions(options), translator.model.config)
   const line = new TranslationLine(options.to)
   const decoder = translator.tokenizer.streamDecoder()
-  for await (const id of streamTokens(translator.model, promptIds(translator, source, options), decoding)) {
+  for await (const id of streamTokens(translator.model, promptIds(translator, source, options), decoding, number)) {
     const piece = line.push(decoder.push(id))
     if (piece !== '') yield piece
     if (line.done) return

@@ -53,8 +53,9 @@ export async function* streamTokens(
   model: LlamaForCausalLM,
   prompt: readonly number[],
   decoding: ResolvedDecoding,
+  index = 0,
 ): AsyncGenerator<number, void, undefined> {
-  const sequences = sequencesOf([prompt], model.config, decoding)
+  const sequences = sequencesOf([prompt], model.config, decoding, [index])
   model.checkTokenIds([prompt])
   for await (const advanced of decodeBatch(model, sequences, decoding)) {
     for (const { generated } of advanced) {

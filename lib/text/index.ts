@@ -22,13 +22,17 @@ export {
   type CleanTranslationOptions,
   cleanTranslation,
   encodeTranslation,
+  glossaryExamples,
   type LanguageLike,
+  type PromptStyle,
+  promptStyles,
   type TranslationExample,
   type TranslationPromptOptions,
   translationPrompt,
 } from './prompt.js'
 export { Random, type RandomState } from './random.js'
 export { saveTrainedTokenizer } from './save-tokenizer.js'
+export { type Document, type SplitMode, sentencesOf, splitDocument, splitModes } from './segments.js'
 export { type ShuffleOptions, shuffled } from './shuffle.js'
 export {
   type DecodeOptions,

@@ -81,7 +81,7 @@ describe('the command line', () => {
 
     it('names the line that is too long', async () => {
       const input = `Guten Morgen!\n\n${'Haus '.repeat(300)}\n`
-      const { code, stderr } = await cli(['translate', ...direction], input)
+      const { code, stderr } = await cli(['translate', ...direction, '--split', 'lines'], input)
       expect([code, stderr]).toEqual([1, expect.stringMatching(/ERR_ALMA_CONTEXT: stdin: line 3: .* 256 tokens\n$/)])
     })
 

@@ -1,7 +1,7 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { TranslateOptions, Translation } from '../../alma/options.js'
 import { AlmaError } from '../../errors.js'
-import { resolveLanguage } from '../../text/index.js'
+import { type PromptStyle, promptStyles, resolveLanguage, type SplitMode, splitModes } from '../../text/index.js'
 import { integer, number } from '../arguments.js'
 import { type CliIo, inputLines, openOutput, StatusLine } from '../io.js'
 import { addJsonOption, addModelOptions, loadModel, type ModelOptions } from '../model.js'
@@ -21,6 +21,9 @@ export interface DecodingFlags {
   readonly batchTokens?: number
   readonly template?: string
   readonly repetitionPenalty?: number
+  readonly split?: SplitMode
+  readonly maxSourceLength?: number
+  readonly promptStyle?: PromptStyle
 }
 
 export function addLanguageOptions(command: Command): Command {
@@ -35,18 +38,25 @@ export function addDecodingOptions(command: Command): Command {
     .option('--num-beams <number>', 'beams; this version decodes greedily: 1', integer(1))
     .option('--repetition-penalty <number>', 'above 1: repeat less', number)
     .option('--template <text>', "prompt with {source}, {from} and {to} instead of ALMA's")
+    .addOption(new Option('--prompt-style <name>', 'x-alma wraps the prompt as X-ALMA is trained').choices(promptStyles))
+    .addOption(new Option('--split <how>', 'how texts are cut (default auto: long lines in sentences)').choices(splitModes))
+    .option('--max-source-length <number>', 'most tokens of a piece of a long line (default 256)', integer(1))
     .option('--batch-tokens <number>', 'cache tokens of a batch (default 4096)', integer(1))
 }
 
 /** The flags that were given. */
 export function decodingFlags(flags: DecodingFlags): DecodingFlags {
   const { maxNewTokens, numBeams, batchTokens, template, repetitionPenalty } = flags
+  const { split, maxSourceLength, promptStyle } = flags
   return {
     ...(maxNewTokens !== undefined && { maxNewTokens }),
     ...(numBeams !== undefined && { numBeams }),
     ...(batchTokens !== undefined && { batchTokens }),
     ...(template !== undefined && { template }),
     ...(repetitionPenalty !== undefined && { repetitionPenalty }),
+    ...(split !== undefined && { split }),
+    ...(maxSourceLength !== undefined && { maxSourceLength }),
+    ...(promptStyle !== undefined && { promptStyle }),
   }
 }
 
