@@ -91,7 +91,8 @@ function joined(
 ): Translation {
   const [only] = parts
   const text = document.join(parts.map((part) => part.text))
-  if (only === undefined) return { text: isBlank(source) ? '' : text, source, score: 0, tokenIds: [], finishReason: 'eos' }
+  if (only === undefined)
+    return { text: isBlank(source) ? '' : text, source, score: 0, tokenIds: [], finishReason: 'eos' }
   const finishReason = parts.find((part) => part.finishReason !== 'eos')?.finishReason ?? 'eos'
   if (parts.length === 1) {
     const candidates = only.candidates?.map((candidate) => ({ ...candidate, text: document.join([candidate.text]) }))

@@ -111,7 +111,11 @@ export function sentencesOf(line: string, language: string): string[] {
 /** Unicode's rules break behind every "Dr. M": an abbreviation, an initial or an ordinal number ends no sentence. */
 function continues(before: string, after: string): boolean {
   const end = before.trimEnd()
-  if (/(?:^|[\s(])(?:\p{Lu}|\p{Nd}{1,2}|[Dd]r|[Pp]rof|[Mm]rs?|[Mm]s|[Ss]t|[Nn]r|[Nn]o|[Cc]a|[Bb]zw|[Uu]sw|[Uu]\.a|[Zz]\.B|[Dd]\.h|e\.g|i\.e|vs|etc|Art|Abs|Bd|[Tt]el|[Ss]og|[Ee]vtl|[Ii]nkl|[Mm]ax|[Mm]in|[Vv]gl)\.$/u.test(end))
+  if (
+    /(?:^|[\s(])(?:\p{Lu}|\p{Nd}{1,2}|[Dd]r|[Pp]rof|[Mm]rs?|[Mm]s|[Ss]t|[Nn]r|[Nn]o|[Cc]a|[Bb]zw|[Uu]sw|[Uu]\.a|[Zz]\.B|[Dd]\.h|e\.g|i\.e|vs|etc|Art|Abs|Bd|[Tt]el|[Ss]og|[Ee]vtl|[Ii]nkl|[Mm]ax|[Mm]in|[Vv]gl)\.$/u.test(
+      end,
+    )
+  )
     return true
   return /^\p{Ll}/u.test(after)
 }

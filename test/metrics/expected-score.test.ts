@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { sentenceBleu, sentenceChrf } from '../../lib/metrics/index.js'
 import { expectedScores } from '../../lib/metrics/expected-score.js'
+import { sentenceBleu, sentenceChrf } from '../../lib/metrics/index.js'
 
 const candidates = [
   'The cat sat on the mat.',

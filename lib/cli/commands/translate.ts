@@ -1,16 +1,27 @@
 import { type Command, Option } from 'commander'
 import type { TranslateOptions, Translation } from '../../alma/options.js'
 import { AlmaError } from '../../errors.js'
-import { type PromptStyle, promptStyles, resolveLanguage, type SplitMode, splitModes } from '../../text/index.js'
+import {
+  type PromptStyle,
+  promptStyles,
+  readParallel,
+  resolveLanguage,
+  type SplitMode,
+  splitModes,
+} from '../../text/index.js'
 import { integer, number } from '../arguments.js'
 import { type CliIo, inputLines, openOutput, StatusLine } from '../io.js'
 import { addJsonOption, addModelOptions, loadModel, type ModelOptions } from '../model.js'
+import { keepWholeLines, skipLines } from '../resume.js'
 
 export interface TranslateCommandOptions extends ModelOptions, DecodingFlags {
   readonly from: string
   readonly to: string
   readonly input?: string
   readonly output?: string
+  readonly resume: boolean
+  readonly examples?: string
+  readonly glossary?: string
   readonly json: boolean
 }
 
@@ -38,8 +49,12 @@ export function addDecodingOptions(command: Command): Command {
     .option('--num-beams <number>', 'beams; this version decodes greedily: 1', integer(1))
     .option('--repetition-penalty <number>', 'above 1: repeat less', number)
     .option('--template <text>', "prompt with {source}, {from} and {to} instead of ALMA's")
-    .addOption(new Option('--prompt-style <name>', 'x-alma wraps the prompt as X-ALMA is trained').choices(promptStyles))
-    .addOption(new Option('--split <how>', 'how texts are cut (default auto: long lines in sentences)').choices(splitModes))
+    .addOption(
+      new Option('--prompt-style <name>', 'x-alma wraps the prompt as X-ALMA is trained').choices(promptStyles),
+    )
+    .addOption(
+      new Option('--split <how>', 'how texts are cut (default auto: long lines in sentences)').choices(splitModes),
+    )
     .option('--max-source-length <number>', 'most tokens of a piece of a long line (default 256)', integer(1))
     .option('--batch-tokens <number>', 'cache tokens of a batch (default 4096)', integer(1))
 }
@@ -67,36 +82,65 @@ export function translateCommand(program: Command, io: CliIo): void {
   addJsonOption(addDecodingOptions(addLanguageOptions(addModelOptions(command))))
     .option('--input <file>', 'text, plain or gzip (default: stdin)')
     .option('--output <file>', 'file for the translations (default: stdout)')
+    .option('--resume', 'go on behind the lines that the output file has already', false)
+    .option('--examples <file>', 'examples shown before every line: sentence pairs, ALMA JSON, JSON Lines or TSV')
+    .option('--glossary <file>', 'terms shown before the lines that contain them, in the same formats')
     .action((options: TranslateCommandOptions) => translate(options, io))
 }
 
 async function translate(options: TranslateCommandOptions, io: CliIo): Promise<void> {
-  const { from, to, input, output: outputFile, json } = options
+  const { from, to, input, output: outputFile, resume, json } = options
+  if (resume && outputFile === undefined) {
+    throw new AlmaError('ERR_ALMA_OPTION', '--resume: needs --output, the file that is gone on with')
+  }
   // Before the model is loaded, which may take minutes.
   for (const language of [from, to]) resolveLanguage(language)
-  const output = await openOutput(io, outputFile)
+  const examples = await pairsOf(options.examples, from, to)
+  const glossary = await pairsOf(options.glossary, from, to)
+  const done = resume && outputFile !== undefined ? await keepWholeLines(outputFile) : 0
+  const output = await openOutput(io, outputFile, resume ? 'a' : 'w')
   const status = new StatusLine(io)
   try {
     await using alma = await loadModel(io, options)
-    const decoding: TranslateOptions = { ...decodingFlags(options), from, to, signal: io.signal }
+    const decoding: TranslateOptions = {
+      ...decodingFlags(options),
+      from,
+      to,
+      ...(examples && { examples }),
+      ...(glossary && { glossary }),
+      signal: io.signal,
+    }
+    const names = { input: input ?? 'stdin', output: outputFile ?? 'stdout' }
     let lines = 0
     const started = performance.now()
-    for await (const translation of alma.translateMany(inputLines(io, input), decoding)) {
+    for await (const translation of alma.translateMany(skipLines(inputLines(io, input), done, names), decoding)) {
       await output.write(`${json ? jsonOf(translation) : translation.text}\n`)
       lines++
       const seconds = (performance.now() - started) / 1000
       // On a terminal that shows the translations themselves it would only be in the way.
-      if (outputFile !== undefined) status.show(`${lines} lines, ${(lines / seconds).toFixed(1)} lines/s`)
+      if (outputFile !== undefined) status.show(`${done + lines} lines, ${(lines / seconds).toFixed(1)} lines/s`)
     }
   } catch (error) {
     if (!(error instanceof AlmaError) || error.code !== 'ERR_ALMA_CONTEXT') throw error
     // The library counts prompts from 0; people count lines from 1.
-    const message = error.message.replace(/^prompt (\d+)/, (_, index) => `line ${Number(index) + 1}: the prompt`)
+    const message = error.message.replace(/^prompt (\d+)/, (_, index) => `line ${done + Number(index) + 1}: the prompt`)
     throw new AlmaError(error.code, `${input ?? 'stdin'}: ${message}`, { cause: error })
   } finally {
     status.clear()
     await output.close()
   }
+}
+
+/** Sentence pairs of a file that is small enough to be held. */
+async function pairsOf(
+  file: string | undefined,
+  from: string,
+  to: string,
+): Promise<{ source: string; target: string }[] | undefined> {
+  if (file === undefined) return undefined
+  const pairs: { source: string; target: string }[] = []
+  for await (const { source, target } of readParallel(file, { from, to })) pairs.push({ source, target })
+  return pairs
 }
 
 function jsonOf({ source, text, score, tokenIds, finishReason }: Translation): string {
