@@ -1,6 +1,7 @@
 /** Translation metrics with the numbers and signatures of sacreBLEU. */
 import { BleuMetric, bleu, sentenceBleu } from './bleu.js'
 import { ChrfMetric, chrf, sentenceChrf } from './chrf.js'
+import { sentencePieceTokenizer } from './sentencepiece-tokenizer.js'
 import { compareSystems, confidence } from './significance.js'
 import { sentenceTer, TerMetric, ter } from './ter.js'
 
@@ -17,6 +18,7 @@ export {
 export { ChrfMetric, type ChrfOptions, type ChrfScore, chrf, sentenceChrf } from './chrf.js'
 export type { References } from './references.js'
 export type { SegmentMetric } from './segment-metric.js'
+export { sentencePieceTokenizer } from './sentencepiece-tokenizer.js'
 export { sacreBleuVersion } from './signature.js'
 export {
   type CompareOptions,
@@ -44,4 +46,5 @@ export const metrics = {
   BleuMetric,
   ChrfMetric,
   TerMetric,
+  sentencePieceTokenizer,
 } as const

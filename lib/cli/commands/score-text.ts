@@ -8,10 +8,12 @@ import {
   ChrfMetric,
   confidence,
   metrics,
+  type PieceTokenizer,
   type SegmentMetric,
   type SignificanceTest,
   sentenceBleu,
   sentenceChrf,
+  sentencePieceTokenizer,
   sentenceTer,
   TerMetric,
 } from '../../metrics/index.js'
@@ -29,7 +31,8 @@ interface ScoreTextOptions {
   readonly seed?: number
   readonly confidence: boolean
   readonly sentenceLevel: boolean
-  readonly tokenize: BleuTokenizer
+  readonly tokenize: string
+  readonly spmModel?: string
   readonly smoothMethod: BleuSmoothing
   readonly lowercase: boolean
   readonly chrfWordOrder: number
@@ -58,9 +61,10 @@ export function scoreTextCommand(program: Command, io: CliIo): void {
     .option('--sentence-level', 'a line of scores for every line of --hyp', false)
     .addOption(
       new Option('--tokenize <name>', 'of BLEU; zh for Chinese')
-        .choices(['13a', 'intl', 'zh', 'char', 'none'])
+        .choices(['13a', 'intl', 'zh', 'char', 'none', 'spm', 'flores101', 'flores200'])
         .default('13a'),
     )
+    .option('--spm-model <file>', 'the SentencePiece model of spm, flores101 or flores200')
     .addOption(
       new Option('--smooth-method <name>', 'of BLEU').choices(['exp', 'floor', 'add-k', 'none']).default('exp'),
     )
@@ -76,8 +80,9 @@ async function scoreText(options: ScoreTextOptions, io: CliIo): Promise<void> {
   if (hyp === undefined) throw new AlmaError('ERR_ALMA_OPTION', '--hyp or --compare: the files to score are needed')
   const hypotheses = await fileLines(io, hyp)
   const references = await referencesOf(io, options.ref, hypotheses.length, hyp)
-  const chosen = metricsOf(options)
-  if (options.sentenceLevel) return await sentences(options, hypotheses, references, io)
+  const tokenize = await tokenizerOf(options)
+  const chosen = metricsOf(options, tokenize)
+  if (options.sentenceLevel) return await sentences(options, tokenize, hypotheses, references, io)
   if (options.confidence) {
     const results = await confidence(hypotheses, references, {
       metrics: chosen,
@@ -91,7 +96,7 @@ async function scoreText(options: ScoreTextOptions, io: CliIo): Promise<void> {
       .join('')
     return await writeTo(io.stdout, options.json ? `${JSON.stringify(results)}\n` : text, io.signal)
   }
-  const { tokenize, smoothMethod, lowercase, chrfWordOrder: wordOrder } = options
+  const { smoothMethod, lowercase, chrfWordOrder: wordOrder } = options
   const bleu = metrics.bleu(hypotheses, references, { tokenize, smoothMethod, lowercase })
   const chrf = metrics.chrf(hypotheses, references, { lowercase, wordOrder })
   const ter = options.ter ? metrics.ter(hypotheses, references) : undefined
@@ -112,14 +117,15 @@ async function compareFiles(options: ScoreTextOptions, io: CliIo): Promise<void>
   const references = await referencesOf(io, options.ref, first?.hypotheses.length ?? 0, files[0] ?? '')
   const comparisons = await compareTexts(io, systems, references, {
     test,
-    metrics: metricsOf(options),
+    metrics: metricsOf(options, await tokenizerOf(options)),
     ...samplingOf(options),
   })
   await writeTo(io.stdout, json ? `${JSON.stringify(comparisons)}\n` : comparisonTable(comparisons), io.signal)
 }
 
 async function sentences(
-  { tokenize, smoothMethod, lowercase, chrfWordOrder: wordOrder, ter, json }: ScoreTextOptions,
+  { smoothMethod, lowercase, chrfWordOrder: wordOrder, ter, json }: ScoreTextOptions,
+  tokenize: BleuTokenizer | PieceTokenizer,
   hypotheses: readonly string[],
   references: readonly (readonly string[])[],
   io: CliIo,
@@ -150,7 +156,23 @@ async function referencesOf(io: CliIo, files: readonly string[], count: number, 
   return references
 }
 
-function metricsOf({ tokenize, smoothMethod, lowercase, chrfWordOrder, ter }: ScoreTextOptions): SegmentMetric[] {
+async function tokenizerOf({ tokenize, spmModel }: ScoreTextOptions): Promise<BleuTokenizer | PieceTokenizer> {
+  const needsModel = ['spm', 'flores101', 'flores200'].includes(tokenize)
+  if (!needsModel && spmModel === undefined) return tokenize as BleuTokenizer
+  if (spmModel === undefined) {
+    throw new AlmaError(
+      'ERR_ALMA_OPTION',
+      `--tokenize ${tokenize}: needs --spm-model, which is not part of this package`,
+    )
+  }
+  // sacreBLEU's `spm` is the tokenizer of FLORES-101, and its signature says so.
+  return await sentencePieceTokenizer(spmModel, !needsModel ? 'spm' : tokenize === 'spm' ? 'flores101' : tokenize)
+}
+
+function metricsOf(
+  { smoothMethod, lowercase, chrfWordOrder, ter }: ScoreTextOptions,
+  tokenize: BleuTokenizer | PieceTokenizer,
+): SegmentMetric[] {
   return [
     new BleuMetric({ tokenize, smoothMethod, lowercase }),
     new ChrfMetric({ lowercase, wordOrder: chrfWordOrder }),
