@@ -226,7 +226,14 @@ export class Alma {
     })
     const tokenizer = this.#tokenizer
     if (tokenizer === undefined) return generations
-    return generations.map((generation) => ({ ...generation, text: tokenizer.decode(generation.tokenIds) }))
+    const withText = <T extends { readonly tokenIds: readonly number[] }>(answer: T): T & { text: string } => ({
+      ...answer,
+      text: tokenizer.decode(answer.tokenIds),
+    })
+    return generations.map(({ candidates, ...best }) => ({
+      ...withText(best),
+      ...(candidates && { candidates: candidates.map(withText) }),
+    }))
   }
 
   /**
