@@ -53,8 +53,14 @@ function translationOf(
   { to }: TranslateOptions,
 ): Translation {
   if (generation === undefined) return { text: '', source, score: 0, tokenIds: [], finishReason: 'eos' }
-  const { tokenIds, score, finishReason } = generation
-  return { text: cleanTranslation(tokenizer.decode(tokenIds), { to }), source, score, tokenIds, finishReason }
+  const answer = ({ tokenIds, score, finishReason }: Omit<Generation, 'candidates'>) => ({
+    text: cleanTranslation(tokenizer.decode(tokenIds), { to }),
+    score,
+    tokenIds,
+    finishReason,
+  })
+  const { candidates } = generation
+  return { source, ...answer(generation), ...(candidates && { candidates: candidates.map(answer) }) }
 }
 
 /** Pieces of the translation of one text; joined, they are the text that {@link translateTexts} gives. */

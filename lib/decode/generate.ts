@@ -46,11 +46,16 @@ export async function generateTokens(
   return requests.map((request) => request.result)
 }
 
-/** The tokens that follow one prompt, as they are generated; of a beam search, when it is over. Leaving the loop frees the memory. */
+/**
+ * The tokens that follow one prompt, as they are generated; of a beam search, when it is over. Leaving the loop frees the memory.
+ *
+ * @param index number of the prompt within a larger call: its random numbers depend on it.
+ */
 export async function* streamTokens(
   model: LlamaForCausalLM,
   prompt: readonly number[],
   decoding: ResolvedDecoding,
+  index = 0,
 ): AsyncGenerator<number, void, undefined> {
   const left = new AbortController()
   const onAbort = (): void => left.abort(decoding.signal?.reason)
@@ -59,13 +64,19 @@ export async function* streamTokens(
   const ready: number[] = []
   let given = 0
   let wake = (): void => {}
-  const running = runRequests(model, [prompt], { ...decoding, signal: left.signal }, {}, (request) => {
-    const single = decoding.numBeams === 1 && decoding.numReturnSequences === 1
-    const tokens = request.done ? request.result.tokenIds : single ? request.tokensSoFar : []
-    ready.push(...tokens.slice(given))
-    given = Math.max(given, tokens.length)
-    wake()
-  })
+  const running = runRequests(
+    model,
+    [prompt],
+    { ...decoding, signal: left.signal },
+    { indices: [index] },
+    (request) => {
+      const single = decoding.numBeams === 1 && decoding.numReturnSequences === 1
+      const tokens = request.done ? request.result.tokenIds : single ? request.tokensSoFar : []
+      ready.push(...tokens.slice(given))
+      given = Math.max(given, tokens.length)
+      wake()
+    },
+  )
   let over = false
   const end = running.then(
     () => {},

@@ -63,7 +63,12 @@ describe('Alma', () => {
         [{ from: 'de' }, 'ERR_ALMA_OPTION', /to: expected a language/],
         [{ ...direction, to: 'Inglish' }, 'ERR_ALMA_LANGUAGE', /English/],
         [{ ...direction, num_beams: 1 }, 'ERR_ALMA_OPTION', /did you mean "numBeams"/],
-        [{ ...direction, numBeams: 2 }, 'ERR_ALMA_OPTION', /beam search is not available/],
+        [{ ...direction, numBeams: 0 }, 'ERR_ALMA_OPTION', /numBeams: expected an integer from 1/],
+        [
+          { ...direction, numReturnSequences: 3, numBeams: 2 },
+          'ERR_ALMA_OPTION',
+          /numReturnSequences.*at most numBeams/,
+        ],
         [{ ...direction, template: 'x' }, 'ERR_ALMA_OPTION', /\{source\}/],
         [{ ...direction, padTokenId: 0 }, 'ERR_ALMA_OPTION', /padTokenId/],
       ]

@@ -32,7 +32,7 @@ export function addLanguageOptions(command: Command): Command {
 export function addDecodingOptions(command: Command): Command {
   return command
     .option('--max-new-tokens <number>', 'longest translation, tokens (default 256)', integer(1))
-    .option('--num-beams <number>', 'beams; this version decodes greedily: 1', integer(1))
+    .option('--num-beams <number>', 'beams; 1: greedy (default)', integer(1))
     .option('--repetition-penalty <number>', 'above 1: repeat less', number)
     .option('--template <text>', "prompt with {source}, {from} and {to} instead of ALMA's")
     .option('--batch-tokens <number>', 'cache tokens of a batch (default 4096)', integer(1))
