@@ -74,9 +74,17 @@ export class DecodingStep {
     }
     inputs.upload()
     this.#choice.write(rows)
-    this.#graph ??= this.#model.device.capture(() => this.#enqueue())
+    if (this.#graph === undefined) {
+      this.#model.reservePositions(this.#positions)
+      this.#graph = this.#model.device.capture(() => this.#enqueue())
+    }
     this.#graph.launch()
     return copied
+  }
+
+  /** All that the table of blocks has room for: the rotary table must reach as far as the graph is used. */
+  get #positions(): number {
+    return this.#blocksPerRow * this.#cache.blockSize
   }
 
   read(): Promise<Chosen> {
@@ -104,8 +112,7 @@ export class DecodingStep {
           kEnd: inputs.tensor('kEnd'),
           blocks: { table: inputs.tensor('table'), size },
         },
-        // All that the table has room for: the rotary table must reach as far as the graph is used.
-        longest: this.#blocksPerRow * size,
+        longest: this.#positions,
       },
       { cache: { store: this.#cache, rows: inputs.tensor('cacheRows') }, invariance: 'fewRows' },
     )

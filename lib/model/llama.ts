@@ -104,6 +104,11 @@ export class LlamaForCausalLM {
     return count
   }
 
+  /** Makes what passes over the positions 0 … positions − 1 need, so that they can be captured into a graph. */
+  reservePositions(positions: number): void {
+    this.#rope.table(positions)
+  }
+
   /**
    * Logits f32 [rows, vocabSize] of the wanted rows. Enqueues the pass and returns; the caller disposes the result.
    */
