@@ -17,6 +17,7 @@ import {
 } from './alma/options.js'
 import { saveModel } from './alma/save.js'
 import { requireScoreOptions, scorePairs } from './alma/score.js'
+import { withStops } from './alma/stop-at-newline.js'
 import { streamTranslation, type Translator, translateTexts } from './alma/translate.js'
 import { translateSource } from './alma/translate-many.js'
 import {
@@ -221,7 +222,7 @@ export class Alma {
   ): Promise<Generation[]> {
     requireGenerateOptions('generate', options)
     const generations = await this.#call(options.signal, (signal) => {
-      const decoding = resolveDecoding({ ...options, signal }, this.config)
+      const decoding = withStops(resolveDecoding({ ...options, signal }, this.config), () => this.tokenizer)
       return generateTokens(this.#model, this.#idsOf(prompts), decoding)
     })
     const tokenizer = this.#tokenizer

@@ -53,6 +53,8 @@ export interface PromptOptions {
 }
 
 export interface TranslateOptions extends PromptOptions, DecodingOptions {
+  /** With what every translation begins: part of the `text`, but not of `score`. Default "". */
+  readonly targetPrefix?: string
   readonly onProgress?: (progress: GenerateProgress) => void
 }
 
@@ -107,7 +109,12 @@ export const promptOptionNames = [
   'examples',
 ] as const satisfies readonly (keyof PromptOptions)[]
 
-export const translateOptionNames: readonly string[] = [...promptOptionNames, ...decodingOptionNames, 'onProgress']
+export const translateOptionNames: readonly string[] = [
+  ...promptOptionNames,
+  ...decodingOptionNames,
+  'targetPrefix',
+  'onProgress',
+]
 
 const deviceOptionNames = ['device', 'threads', 'dtype']
 
@@ -136,6 +143,7 @@ export function requireSaveOptions(options: SaveOptions): void {
  */
 export function requireTranslateOptions(where: string, options: TranslateOptions, more: readonly string[] = []): void {
   requireKnownOptions(where, options, [...translateOptionNames, ...more])
+  if (options.targetPrefix !== undefined) requireText('targetPrefix', options.targetPrefix)
   requirePromptOptions(options)
 }
 

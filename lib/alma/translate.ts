@@ -1,7 +1,15 @@
-import { type Generation, generateTokens, resolveDecoding, streamTokens } from '../decode/index.js'
+import {
+  type Generation,
+  generateTokens,
+  type ResolvedDecoding,
+  resolveDecoding,
+  streamTokens,
+} from '../decode/index.js'
 import type { LlamaForCausalLM } from '../model/index.js'
 import { cleanTranslation, encodeTranslation, type Tokenizer } from '../text/index.js'
 import { decodingOptions, promptOptions, type TranslateOptions, type Translation } from './options.js'
+import { withStops } from './stop-at-newline.js'
+import { prefixedPrompt } from './target-prefix.js'
 import { TranslationLine } from './translation-line.js'
 
 /** What translating needs of an Alma. */
@@ -12,6 +20,10 @@ export interface Translator {
 
 export function isBlank(text: string): boolean {
   return text.trim() === ''
+}
+
+function translationDecoding({ model, tokenizer }: Translator, options: TranslateOptions): ResolvedDecoding {
+  return withStops(resolveDecoding(decodingOptions(options), model.config), () => tokenizer)
 }
 
 export function promptIds({ tokenizer }: Translator, source: string, options: TranslateOptions): number[] {
@@ -29,13 +41,15 @@ export async function translateTexts(
   options: TranslateOptions,
   firstIndex = 0,
 ): Promise<Translation[]> {
-  const decoding = resolveDecoding(decodingOptions(options), translator.model.config)
+  const decoding = translationDecoding(translator, options)
   const generations = new Map<number, Generation>()
   // Blank texts take part in the numbering, so that the others do not depend on them.
   const indices = [...texts.keys()].filter((index) => !isBlank(texts[index] ?? ''))
-  const prompts = indices.map((index) => promptIds(translator, texts[index] ?? '', options))
+  const prompts = indices.map((index) => prefixedPrompt(translator, texts[index] ?? '', options))
   const { onProgress } = options
-  const results = await generateTokens(translator.model, prompts, decoding, {
+  const ids = prompts.map(({ prompt }) => prompt)
+  const results = await generateTokens(translator.model, ids, decoding, {
+    prefixes: prompts.map(({ prefix }) => prefix),
     indices: indices.map((index) => firstIndex + index),
     onProgress,
   })
@@ -70,10 +84,11 @@ export async function* streamTranslation(
   options: TranslateOptions,
 ): AsyncGenerator<string, void, undefined> {
   if (isBlank(source)) return
-  const decoding = resolveDecoding(decodingOptions(options), translator.model.config)
+  const decoding = translationDecoding(translator, options)
   const line = new TranslationLine(options.to)
   const decoder = translator.tokenizer.streamDecoder()
-  for await (const id of streamTokens(translator.model, promptIds(translator, source, options), decoding)) {
+  const { prompt, prefix } = prefixedPrompt(translator, source, options)
+  for await (const id of streamTokens(translator.model, prompt, decoding, 0, prefix)) {
     const piece = line.push(decoder.push(id))
     if (piece !== '') yield piece
     if (line.done) return

@@ -17,6 +17,8 @@ export interface GenerateProgress {
 export interface GenerateCall {
   /** Number of each prompt within a larger call: its random numbers depend on it. Default 0, 1, 2, … */
   readonly indices?: readonly number[]
+  /** With what the answer to each prompt has to begin. Default `prefixTokenIds`. */
+  readonly prefixes?: readonly (readonly number[])[]
   readonly onProgress?: ((progress: GenerateProgress) => void) | undefined
   /** Compute a beginning that prompts have in common once. Default true; results are the same to the bit. */
   readonly sharesPrefixes?: boolean
@@ -50,12 +52,14 @@ export async function generateTokens(
  * The tokens that follow one prompt, as they are generated; of a beam search, when it is over. Leaving the loop frees the memory.
  *
  * @param index number of the prompt within a larger call: its random numbers depend on it.
+ * @param prefix with what the answer has to begin; these tokens come first.
  */
 export async function* streamTokens(
   model: LlamaForCausalLM,
   prompt: readonly number[],
   decoding: ResolvedDecoding,
   index = 0,
+  prefix = decoding.prefixTokenIds,
 ): AsyncGenerator<number, void, undefined> {
   const left = new AbortController()
   const onAbort = (): void => left.abort(decoding.signal?.reason)
@@ -68,7 +72,7 @@ export async function* streamTokens(
     model,
     [prompt],
     { ...decoding, signal: left.signal },
-    { indices: [index] },
+    { indices: [index], prefixes: [prefix] },
     (request) => {
       const single = decoding.numBeams === 1 && decoding.numReturnSequences === 1
       const tokens = request.done ? request.result.tokenIds : single ? request.tokensSoFar : []
@@ -111,12 +115,13 @@ async function runRequests(
   model: LlamaForCausalLM,
   prompts: readonly (readonly number[])[],
   decoding: ResolvedDecoding,
-  { indices, sharesPrefixes = true }: GenerateCall,
+  call: GenerateCall,
   advanced: (request: DecodingRequest) => void,
 ): Promise<DecodingRequest[]> {
   const { signal } = decoding
   const scheduler = DecodingScheduler.of(model)
-  const ready = requestPrompts(prompts, model.config, decoding, indices)
+  const { sharesPrefixes = true } = call
+  const ready = requestPrompts(prompts, model.config, decoding, call)
   model.checkTokenIds(prompts)
   signal?.throwIfAborted()
   if (prompts.length === 0) return []
@@ -159,17 +164,14 @@ async function runRequests(
   }
 }
 
-/**
- * @param indices number of each prompt within a larger call.
- * @throws AlmaError ERR_ALMA_CONTEXT for a prompt that leaves no room for a token, ERR_ALMA_OPTION for one without tokens.
- */
+/** @throws AlmaError ERR_ALMA_CONTEXT for a prompt that leaves no room for a token, ERR_ALMA_OPTION for one without tokens. */
 function requestPrompts(
   prompts: readonly (readonly number[])[],
   config: LlamaConfig,
   decoding: ResolvedDecoding,
-  indices?: readonly number[],
+  { indices, prefixes }: GenerateCall,
 ): RequestPrompt[] {
-  const { prefixTokenIds, padTokenId, padLength, maxNewTokens } = decoding
+  const { padTokenId, padLength, maxNewTokens } = decoding
   const context = config.maxPositionEmbeddings
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), padLength)
   return prompts.map((prompt, i) => {
@@ -177,17 +179,18 @@ function requestPrompts(
     if (prompt.length === 0) {
       throw new AlmaError('ERR_ALMA_OPTION', `prompts: prompt ${index} has no tokens, expected at least one`)
     }
-    const ids = Int32Array.from([...prompt, ...prefixTokenIds])
+    const prefix = prefixes?.[i] ?? decoding.prefixTokenIds
+    const ids = Int32Array.from([...prompt, ...prefix])
     const room = context - ids.length
     if (room < 1) {
-      const prefix = prefixTokenIds.length > 0 ? ` with ${prefixTokenIds.length} of prefixTokenIds` : ''
+      const given = prefix.length > 0 ? ` (${prefix.length} of them the beginning of the answer)` : ''
       throw new AlmaError(
         'ERR_ALMA_CONTEXT',
-        `prompt ${index} has ${ids.length} tokens${prefix}, which leaves no room for an answer: ` +
+        `prompt ${index} has ${ids.length} tokens${given}, which leaves no room for an answer: ` +
           `the model's context (max_position_embeddings) is ${context} tokens`,
       )
     }
     const pads = padTokenId === undefined ? 0 : longest - prompt.length
-    return { index, ids, prefixLength: prefixTokenIds.length, pads, room: Math.min(room, maxNewTokens) }
+    return { index, ids, prefixLength: prefix.length, pads, room: Math.min(room, maxNewTokens) }
   })
 }

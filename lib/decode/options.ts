@@ -37,6 +37,8 @@ export interface DecodingOptions {
   readonly repetitionPenalty?: number
   /** No n-gram of this length occurs twice in prompt and answer. Default 0: off. */
   readonly noRepeatNgramSize?: number
+  /** End an answer with its first line that is not blank, as ALMA reads it (`finishReason` 'stop'). Needs a tokenizer. Default false. */
+  readonly stopAtNewline?: boolean
   /** Tokens of key/value cache that a batch may take; bounds memory, and how many sequences are decoded together. Default 4096. */
   readonly batchTokens?: number
   /** Checked before every token; the call is rejected with its reason, and the model stays usable. */
@@ -74,6 +76,7 @@ export const decodingOptionNames = [
   'seed',
   'repetitionPenalty',
   'noRepeatNgramSize',
+  'stopAtNewline',
   'batchTokens',
   'signal',
 ] as const satisfies readonly (keyof DecodingOptions)[]
@@ -104,8 +107,9 @@ export interface ResolvedDecoding {
   readonly padTokenId: number | undefined
   readonly padLength: number
   readonly prefixTokenIds: readonly number[]
-  /** Whether an answer ends with its newest token, for a reason that ids alone do not tell. */
-  readonly stops?: (tokenIds: readonly number[]) => boolean
+  readonly stopAtNewline: boolean
+  /** Whether an answer ends with a token for a reason that ids alone do not tell; `before` gives the ones that it has already. */
+  readonly stops?: (token: number, before: () => readonly number[]) => boolean
   readonly signal: AbortSignal | undefined
 }
 
@@ -123,6 +127,7 @@ export function resolveDecoding(options: GenerateOptions, config: LlamaConfig): 
     doSample = false,
     repetitionPenalty = 1,
     noRepeatNgramSize = 0,
+    stopAtNewline = false,
     batchTokens = 4096,
     eosTokenId = config.eosTokenIds,
     padTokenId,
@@ -149,6 +154,7 @@ export function resolveDecoding(options: GenerateOptions, config: LlamaConfig): 
     sampling,
     repetitionPenalty: requireNumber('repetitionPenalty', repetitionPenalty, (p) => p > 0, 'a number above 0'),
     noRepeatNgramSize: requireInteger('noRepeatNgramSize', noRepeatNgramSize, 0, 2 ** 31 - 1),
+    stopAtNewline: requireBoolean('stopAtNewline', stopAtNewline),
     batchTokens: requireInteger('batchTokens', batchTokens, 1),
     eosTokenIds,
     padTokenId: padTokenId === undefined ? undefined : requireInteger('padTokenId', padTokenId, 0, vocabSize - 1),

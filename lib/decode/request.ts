@@ -105,7 +105,7 @@ export abstract class DecodingRequest {
   protected ends(tokens: readonly number[], token: number): 'eos' | 'stop' | undefined {
     const { eosTokenIds, stops } = this.decoding
     if (eosTokenIds.includes(token)) return 'eos'
-    return stops?.([...this.#prefix, ...tokens, token]) === true ? 'stop' : undefined
+    return stops?.(token, () => [...this.#prefix, ...tokens]) === true ? 'stop' : undefined
   }
 
   protected generation(answers: readonly Omit<Generation, 'candidates'>[]): Generation {
