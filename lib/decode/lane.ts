@@ -87,8 +87,12 @@ export class Lane {
 
   async #round(): Promise<void> {
     const memory = this.#admit()
-    if (memory === undefined) return
     const { model } = this.#host
+    if (memory === undefined) {
+      // The memory is with other lanes, whose steps are waited for.
+      await model.device.synchronize()
+      return
+    }
     const { pool, cache } = memory
     const decoding = this.#running.filter(({ rows: [branch] }) => branch !== undefined && branch.tokens.length > 0)
     const rows = decoding.flatMap((request) => request.rows.map((branch): Row => ({ request, branch })))

@@ -12,6 +12,8 @@ export interface DecodingStatistics {
   /** Blocks of the key/value cache: there, and in use. */
   readonly blocks: number
   readonly blocksInUse: number
+  /** Tokens a block. */
+  readonly blockSize: number
 }
 
 const schedulers = new WeakMap<LlamaForCausalLM, DecodingScheduler>()
@@ -35,7 +37,12 @@ export class DecodingScheduler implements LaneHost {
 
   get statistics(): DecodingStatistics {
     const { pool } = this.#memory ?? {}
-    return { ...this.#work, blocks: pool?.blocks ?? 0, blocksInUse: pool?.inUse ?? 0 }
+    return {
+      ...this.#work,
+      blocks: pool?.blocks ?? 0,
+      blocksInUse: pool?.inUse ?? 0,
+      blockSize: CacheMemory.blockSize(this.model),
+    }
   }
 
   get idle(): boolean {

@@ -122,18 +122,20 @@ describe('the cache of a model', () => {
   }
 
   it('computes what prompts have in common once, in whole blocks', async () => {
-    const prefix = idsOf(16 * 5 + 3)
+    const { blockSize } = statistics()
+    const prefix = idsOf(blockSize * 5 + 3)
     const some = Array.from({ length: 10 }, () => [...prefix, ...idsOf(7)])
     const total = some.flat().length
     const decoding = resolveDecoding({ maxNewTokens: 3, batchTokens: 100_000 }, alma.config)
     const shared = await during(() => generateTokens(alma.model, some, decoding))
-    expect(shared.prefilled).toBe(total - 9 * 16 * 5)
+    expect(shared.prefilled).toBe(total - 9 * blockSize * 5)
     const apart = await during(() => generateTokens(alma.model, some, decoding, { sharesPrefixes: false }))
     expect(apart.prefilled).toBe(total)
     expect(shared.result).toEqual(apart.result)
     // The same prompt twice: all but the last token, in whole blocks.
-    const twice = await during(() => generateTokens(alma.model, [prefix.slice(0, 32), prefix.slice(0, 32)], decoding))
-    expect(twice.prefilled).toBe(32 + 16)
+    const whole = prefix.slice(0, 2 * blockSize)
+    const twice = await during(() => generateTokens(alma.model, [whole, whole], decoding))
+    expect(twice.prefilled).toBe(3 * blockSize)
   })
 
   it('copies at most one block when a beam parts from the others', async () => {
@@ -155,7 +157,7 @@ describe('the cache of a model', () => {
   it('lets waiting prompts in as others finish, and keeps the budget', async () => {
     const options = { maxNewTokens: 16, eosTokenId: [] }
     const many = Array.from({ length: 12 }, () => idsOf(16))
-    // Three blocks hold a prompt and its answer but for the last token: two at a time.
+    // A prompt and its answer have 32 tokens: two at a time.
     let most = 0
     const { steps } = await during(() =>
       generateTokens(alma.model, many, resolveDecoding({ ...options, batchTokens: 64 }, alma.config), {
@@ -164,7 +166,7 @@ describe('the cache of a model', () => {
         },
       }),
     )
-    expect(most).toBeLessThanOrEqual(4)
+    expect(most * statistics().blockSize).toBeLessThanOrEqual(64)
     expect(steps).toBeGreaterThanOrEqual(15 * 6)
     expect(statistics().blocks).toBe(0)
   })
