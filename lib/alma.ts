@@ -18,6 +18,7 @@ import {
 } from './alma/options.js'
 import { saveModel } from './alma/save.js'
 import { requireScoreOptions, scorePairs } from './alma/score.js'
+import { withStops } from './alma/stop-at-newline.js'
 import type { Translator } from './alma/translate.js'
 import { translateSource } from './alma/translate-many.js'
 import {
@@ -223,12 +224,19 @@ export class Alma {
   ): Promise<Generation[]> {
     requireGenerateOptions('generate', options)
     const generations = await this.#call(options.signal, (signal) => {
-      const decoding = resolveDecoding({ ...options, signal }, this.config)
+      const decoding = withStops(resolveDecoding({ ...options, signal }, this.config), () => this.tokenizer)
       return generateTokens(this.#model, this.#idsOf(prompts), decoding)
     })
     const tokenizer = this.#tokenizer
     if (tokenizer === undefined) return generations
-    return generations.map((generation) => ({ ...generation, text: tokenizer.decode(generation.tokenIds) }))
+    const withText = <T extends { readonly tokenIds: readonly number[] }>(answer: T): T & { text: string } => ({
+      ...answer,
+      text: tokenizer.decode(answer.tokenIds),
+    })
+    return generations.map(({ candidates, ...best }) => ({
+      ...withText(best),
+      ...(candidates && { candidates: candidates.map(withText) }),
+    }))
   }
 
   /**

@@ -24,10 +24,13 @@ export async function translateDocuments(
   const indices = documents.flatMap((document, text) =>
     document.segments.map((_, segment) => streamIndex(firstIndex + text, segment)),
   )
+  const continues = documents.flatMap((document) => document.segments.map((_, segment) => segment > 0))
   const owners = documents.flatMap((document, text) => document.segments.map(() => text))
-  const translations = await translateTexts(translator, segments, options, indices).catch((error: unknown) => {
-    throw renumbered(error, (index) => firstIndex + (owners[indices.indexOf(index)] ?? 0))
-  })
+  const translations = await translateTexts(translator, segments, options, { numbers: indices, continues }).catch(
+    (error: unknown) => {
+      throw renumbered(error, (index) => firstIndex + (owners[indices.indexOf(index)] ?? 0))
+    },
+  )
   let next = 0
   return documents.map((document, text) => {
     const parts = translations.slice(next, next + document.segments.length)
@@ -47,7 +50,8 @@ export async function* streamDocument(
   for (const [index, segment] of document.segments.entries()) {
     const gap = document.gap(index)
     if (gap !== '') yield gap
-    yield* streamTranslation(translator, segment, options, streamIndex(0, index))
+    const { targetPrefix: _, ...rest } = options
+    yield* streamTranslation(translator, segment, index === 0 ? options : rest, streamIndex(0, index))
   }
   const end = document.gap(document.segments.length)
   if (end !== '') yield end

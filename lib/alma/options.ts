@@ -22,6 +22,7 @@ import {
   type TranslationExample,
   translationPrompt,
 } from '../text/index.js'
+import { type MinimumBayesRisk, requireMinimumBayesRisk } from './minimum-bayes-risk.js'
 
 export interface DeviceChoice {
   /**
@@ -75,6 +76,10 @@ export interface TranslateOptions extends PromptOptions, DecodingOptions {
   readonly split?: SplitMode
   /** With `split: 'auto'` or `'sentences'`: most tokens of a piece. Default 256, less where the model's context is short. */
   readonly maxSourceLength?: number
+  /** Minimum Bayes risk: the candidate that agrees best with all candidates, instead of the likeliest. Default: off. */
+  readonly mbr?: MinimumBayesRisk
+  /** With what every translation begins: part of the `text`, but not of `score`. Default "". */
+  readonly targetPrefix?: string
   readonly onProgress?: (progress: GenerateProgress) => void
 }
 
@@ -87,6 +92,8 @@ export interface Translation {
   /** What the model generated, EOS included. */
   readonly tokenIds: readonly number[]
   readonly finishReason: FinishReason
+  /** With `mbr`: the expected chrF or BLEU, 0 to 100. */
+  readonly utility?: number
   /** Of a source that was cut: its pieces. */
   readonly segments?: readonly Translation[]
   /** N-best translations, best first, when `numReturnSequences` is more than 1. */
@@ -138,6 +145,8 @@ export const translateOptionNames: readonly string[] = [
   ...decodingOptionNames,
   'split',
   'maxSourceLength',
+  'targetPrefix',
+  'mbr',
   'onProgress',
 ]
 
@@ -173,6 +182,8 @@ export function requireTranslateOptions(where: string, options: TranslateOptions
     throw optionError('split', `one of ${splitModes.map((mode) => `"${mode}"`).join(', ')}`, split)
   }
   if (maxSourceLength !== undefined) requireInteger('maxSourceLength', maxSourceLength, 1)
+  if (options.targetPrefix !== undefined) requireText('targetPrefix', options.targetPrefix)
+  requireMinimumBayesRisk(options.mbr, options)
   requirePromptOptions(options)
 }
 

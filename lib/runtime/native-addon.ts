@@ -45,7 +45,17 @@ export interface NativeAddon {
   opCast(input: number, out: number, count: number): void
   opAdd(a: number, b: number, out: number, count: number): void
   opIncrement(x: number, count: number, by: number): void
-  opMatmul(a: number, b: number, c: number, m: number, n: number, k: number, layout: number, accumulate: boolean): void
+  opMatmul(
+    a: number,
+    b: number,
+    c: number,
+    m: number,
+    n: number,
+    k: number,
+    layout: number,
+    accumulate: boolean,
+    invariance: number,
+  ): void
   opRmsNorm(
     x: number,
     residual: number,
@@ -89,7 +99,13 @@ export interface NativeAddon {
     cuSeqlensQ: number,
     kBegin: number,
     kEnd: number,
-    ...shape: AttentionShapeArguments
+    ...shape: [
+      ...AttentionShapeArguments,
+      invariance: number,
+      blockTable: number,
+      blocksPerSequence: number,
+      blockSize: number,
+    ]
   ): void
   opAttentionBackward(
     q: number,
@@ -169,6 +185,32 @@ export interface NativeAddon {
   ): void
   opAppendTokens(ids: number, history: number, historyLength: number, rows: number, historyStride: number): void
   opCountNonFinite(x: number, out: number, count: number): void
+  opLogSoftmax(logits: number, out: number, rows: number, vocab: number): void
+  opWarpScores(
+    scores: number,
+    rows: number,
+    vocab: number,
+    temperature: number,
+    topP: number,
+    topK: number,
+    keep: number,
+  ): void
+  opBeamTopK(
+    scores: number,
+    beamScores: number,
+    totals: number,
+    tokens: number,
+    parents: number,
+    stream: number,
+    position: number,
+    groups: number,
+    beams: number,
+    vocab: number,
+    k: number,
+    seedLow: number,
+    seedHigh: number,
+  ): void
+  opCopyBlocks(table: number, pairs: number, groups: number, blocks: number, blockElements: number, count: number): void
 }
 
 export type AttentionShapeArguments = [

@@ -9,7 +9,9 @@
  * table): ERR_ALMA_DEVICE, at the next read.
  */
 export * from './ops/adamw.js'
+export type { Invariance } from './ops/arguments.js'
 export * from './ops/attention.js'
+export * from './ops/beam-search.js'
 export * from './ops/cross-entropy.js'
 export * from './ops/elementwise.js'
 export * from './ops/matmul.js'

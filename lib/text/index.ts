@@ -10,6 +10,7 @@ export {
   readParallel,
   readPreference,
 } from './corpus.js'
+export { type GgufTokenizer, ggufTokenizer } from './gguf-tokenizer.js'
 export {
   Interleaved,
   type InterleaveOptions,

@@ -138,4 +138,13 @@ napi_value raw_function(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Names the function for its error messages and registers it.
+#define ALMA_EXPORT_RAW(name, body)                                                                                   \
+  do {                                                                                                                \
+    static constexpr const char* op_name = name;                                                                      \
+    napi_value function;                                                                                              \
+    napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, raw_function<body, op_name>, environment, &function); \
+    exports.Set(name, Napi::Value(exports.Env(), function));                                                          \
+  } while (false)
+
 }  // namespace alma::addon

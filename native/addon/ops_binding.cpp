@@ -65,7 +65,13 @@ void increment(Arguments& a) {
   a.device().submit<IncrementArgs, &Ops::increment>(args);
 }
 
-// opMatmul(a, b, c, m, n, k, layout, accumulate)
+Invariance invariance(Arguments& a, size_t index) {
+  const int32_t value = a.integer(index, "invariance");
+  if (value < 0 || value > 2) a.fail("invariance", "is unknown");
+  return static_cast<Invariance>(value);
+}
+
+// opMatmul(a, b, c, m, n, k, layout, accumulate, invariance)
 void matmul(Arguments& a) {
   MatmulArgs args{};
   args.m = a.extent(3, "m");
@@ -75,6 +81,10 @@ void matmul(Arguments& a) {
   if (layout < 0 || layout > 2) a.fail("layout", "is unknown");
   args.layout = static_cast<MatmulLayout>(layout);
   args.accumulate = a.boolean(7, "accumulate");
+  args.invariance = invariance(a, 8);
+  if (args.invariance != Invariance::none && (args.layout != MatmulLayout::nt || args.accumulate)) {
+    a.fail("invariance", "is for 'nt' products without accumulate");
+  }
   args.a = a.floats(0, "a", a.product(args.m, args.k));
   args.b = a.floats(1, "b", a.product(args.n, args.k));
   args.c = a.floats(2, "c", a.product(args.m, args.n));
@@ -157,11 +167,18 @@ AttentionShape attention_shape(Arguments& a, size_t at, size_t extents) {
   return shape;
 }
 
-// opAttention(q, k, v, out, logSumExp, cuSeqlensQ, kBegin, kEnd, batch, totalQ, totalK, heads, kvHeads, headDim, scale, causal)
+// opAttention(q, k, v, out, logSumExp, cuSeqlensQ, kBegin, kEnd, batch, totalQ, totalK, heads, kvHeads, headDim, scale, causal,
+//             invariance, blockTable, blocksPerSequence, blockSize)
 void attention(Arguments& a) {
   AttentionArgs args{};
   args.shape = attention_shape(a, 5, 8);
-  const AttentionShape& s = args.shape;
+  AttentionShape& s = args.shape;
+  s.invariance = invariance(a, 16);
+  s.blocks_per_sequence = a.integer(18, "blocksPerSequence");
+  s.block_size = a.integer(19, "blockSize");
+  if (s.blocks_per_sequence < 0) a.fail("blocksPerSequence", "is negative");
+  s.block_table = a.optional_i32(17, "blockTable", a.product(s.batch, s.blocks_per_sequence));
+  if (s.block_table.data != nullptr && s.block_size < 1) a.fail("blockSize", "is not positive");
   const int64_t q_count = a.product(s.total_q, s.heads, s.head_dim);
   const int64_t k_count = a.product(s.total_k, s.kv_heads, s.head_dim);
   args.q = a.floats(0, "q", q_count);
@@ -393,15 +410,6 @@ void empty_call(Arguments&) {}
 
 }  // namespace
 
-// Names the function for its error messages and registers it.
-#define ALMA_EXPORT_RAW(name, body)                                                                                   \
-  do {                                                                                                                \
-    static constexpr const char* op_name = name;                                                                      \
-    napi_value function;                                                                                              \
-    napi_create_function(exports.Env(), name, NAPI_AUTO_LENGTH, raw_function<body, op_name>, environment, &function); \
-    exports.Set(name, Napi::Value(exports.Env(), function));                                                          \
-  } while (false)
-
 void register_op_functions(Napi::Object& exports, Environment* environment) {
   ALMA_EXPORT_RAW("emptyCall", empty_call);
   ALMA_EXPORT_RAW("opFill", fill);
@@ -429,6 +437,7 @@ void register_op_functions(Napi::Object& exports, Environment* environment) {
   ALMA_EXPORT_RAW("opProcessLogits", process_logits);
   ALMA_EXPORT_RAW("opAppendTokens", append_tokens);
   ALMA_EXPORT_RAW("opCountNonFinite", count_non_finite);
+  register_decoding_functions(exports, environment);
 }
 
 }  // namespace alma::addon

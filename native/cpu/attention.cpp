@@ -77,11 +77,17 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
     total[r] = 0;
   }
   // v in place where the register block can read it as it is.
-  const bool v_in_place = sizeof(T) == 4 && d % kNR == 0;
+  const bool v_in_place = sizeof(T) == 4 && d % kNR == 0 && !sequence.blocks;
   const int64_t last_key = sequence.limit(shape.causal, group, first + rows - 1);
   for (int64_t k0 = 0; k0 < last_key; k0 += kKeys) {
     const int64_t keys = min(kKeys, last_key - k0), key_row = sequence.k_begin + k0;
-    transpose_key_rows(pointer<T>(args.k), shape, kv_head, key_row, keys, k_panels);
+    if (sequence.blocks) {
+      copy_key_rows(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, v_copy, stride);
+      transpose_rows(v_copy, stride, keys, d, k_panels);
+    } else {
+      transpose_rows(pointer<T>(args.k, (key_row * shape.kv_heads + kv_head) * d), shape.kv_heads * d, keys, d,
+                     k_panels);
+    }
     const BlockExtents extents(sequence, shape, first, rows, k0, keys);
     multiply_tiles(rows, extents.scores, q, stride, 1, k_panels, kNR, d * kNR, scores, kScoreStride, false);
     for (int64_t r = 0; r < rows; ++r) {
@@ -96,7 +102,7 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
       v = pointer<float>(args.v, (key_row * shape.kv_heads + kv_head) * d);
       v_stride = shape.kv_heads * d;
     } else {
-      copy_key_rows(pointer<T>(args.v), shape, kv_head, key_row, keys, v_copy, stride);
+      copy_key_rows(pointer<T>(args.v), shape, sequence, kv_head, k0, keys, v_copy, stride);
     }
     multiply_tiles(rows, extents.queries, scores, kScoreStride, 1, v, v_stride, kNR, out, stride, true);
   }
@@ -105,15 +111,15 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
                   highest[r], total[r]);
 }
 
-// scores[j] = q · k[j] for `keys` keys: a sum of vectors for each, W of which are then added up by a transpose. The same rows of
-// the next head are fetched meanwhile; heads of a token lie together, but the next token may be on another page.
+// scores[j] = q · k[at[j]] for `keys` keys: a sum of vectors for each, W of which are then added up by a transpose. The same rows
+// of the next head are fetched meanwhile; heads of a token lie together, but the next token may be on another page.
 template <class T>
-ALMA_INLINE void dot_keys(const float* q, int64_t d, const T* k, int64_t k_stride, int64_t keys, float* scores) {
+ALMA_INLINE void dot_keys(const float* q, int64_t d, const T* k, const int64_t* at, int64_t keys, float* scores) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t j = 0; j < keys; j += W) {
     F block[W];
     for (int i = 0; i < W; ++i) {
-      const T* row = k + min(j + i, keys - 1) * k_stride;
+      const T* row = k + at[min(j + i, keys - 1)];
       for (int64_t p = 0; p < d; p += kLine) __builtin_prefetch(row + d + p);
       F acc[4] = {};
       int64_t p = 0;
@@ -131,13 +137,13 @@ ALMA_INLINE void dot_keys(const float* q, int64_t d, const T* k, int64_t k_strid
   }
 }
 
-// out = out · factor + Σ p[j] · v[j].
+// out = out · factor + Σ p[j] · v[at[j]].
 template <class T>
-ALMA_INLINE void add_values(const float* p, int64_t keys, const T* v, int64_t v_stride, float factor, float* out,
+ALMA_INLINE void add_values(const float* p, int64_t keys, const T* v, const int64_t* at, float factor, float* out,
                             int64_t d) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t j = 0; j < keys; ++j)
-    for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(v + j * v_stride + d + i);
+    for (int64_t i = 0; i < d; i += kLine) __builtin_prefetch(v + at[j] + d + i);
   int64_t i = 0;
   for (; i + 8 * W <= d; i += 8 * W) {
     F acc[8];
@@ -145,14 +151,14 @@ ALMA_INLINE void add_values(const float* p, int64_t keys, const T* v, int64_t v_
     for (int c = 0; c < 8; ++c) acc[c] = load(out + i + c * W) * factor;
     for (int64_t j = 0; j < keys; ++j)
 #pragma GCC unroll 8
-      for (int c = 0; c < 8; ++c) acc[c] = load(v + j * v_stride + i + c * W) * p[j] + acc[c];
+      for (int c = 0; c < 8; ++c) acc[c] = load(v + at[j] + i + c * W) * p[j] + acc[c];
 #pragma GCC unroll 8
     for (int c = 0; c < 8; ++c) store(out + i + c * W, acc[c]);
   }
   for (; i < d; i += W) {
     const int lanes = static_cast<int>(min<int64_t>(W, d - i));
     F acc = load(out + i) * factor;
-    for (int64_t j = 0; j < keys; ++j) acc = load(v + j * v_stride + i, lanes) * p[j] + acc;
+    for (int64_t j = 0; j < keys; ++j) acc = load(v + at[j] + i, lanes) * p[j] + acc;
     store(out + i, acc);
   }
 }
@@ -179,24 +185,31 @@ void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const
     highest[r] = -__builtin_inff();
     total[r] = 0;
   }
-  const int64_t last_key = sequence.limit(shape.causal, group, rows - 1), kv_stride = shape.kv_heads * d;
-  for (int64_t k0 = 0; k0 < last_key; k0 += kNarrowKeys)
-    for (int64_t head = head_begin; head < head_end; ++head) {
-      const int64_t at = ((sequence.k_begin + k0) * shape.kv_heads + head) * d;
+  const int64_t last_key = sequence.limit(shape.causal, group, rows - 1);
+  for (int64_t k0 = 0; k0 < last_key; k0 += kNarrowKeys) {
+    int64_t at[kNarrowKeys];  // of head 0 of each key
+    const int64_t keys = min(kNarrowKeys, last_key - k0);
+    for (int64_t j = 0; j < keys; ++j) at[j] = sequence.key_row(k0 + j) * shape.kv_heads * d;
+    for (int64_t head = head_begin; head < head_end; ++head)
       for (int64_t row = 0; row < rows; ++row) {
-        const int64_t valid = min(min(kNarrowKeys, last_key - k0), sequence.limit(shape.causal, group, row) - k0);
+        const int64_t valid = min(keys, sequence.limit(shape.causal, group, row) - k0);
         if (valid <= 0) continue;
         const int64_t r = (head - head_begin) * rows + row;
-        dot_keys(q + r * stride, d, pointer<T>(args.k, at), kv_stride, valid, scores);
+        dot_keys(q + r * stride, d, pointer<T>(args.k, head * d), at, valid, scores);
         const float factor = online_softmax(scores, valid, valid, highest[r], total[r]);
-        add_values(scores, valid, pointer<T>(args.v, at), kv_stride, factor, out + r * stride, d);
+        add_values(scores, valid, pointer<T>(args.v, head * d), at, factor, out + r * stride, d);
       }
-    }
+  }
   for (int64_t r = 0; r < all; ++r) {
     const int64_t row = r % rows;
     finish_row<T>(args, sequence.q_begin + row / group, (head_begin + r / rows) * group + row % group, out + r * stride,
                   highest[r], total[r]);
   }
+}
+
+// The two orders of summation. Where the caller leaves it open, rows to a kv head decide.
+ALMA_INLINE bool is_narrow(const AttentionShape& shape, int64_t rows) {
+  return shape.invariance == Invariance::none ? rows <= kNarrowRows : shape.invariance == Invariance::few_rows;
 }
 
 }  // namespace
@@ -217,9 +230,9 @@ void attention(ThreadPool& pool, const AttentionArgs& args) {
   tasks_before[0] = 0;
   for (int64_t i = 0; i < shape.batch; ++i) {
     const int64_t rows = sequence_at(shape, i).rows;
-    const int64_t tasks = rows == 0             ? 0
-                          : rows <= kNarrowRows ? ceil_div(shape.kv_heads, narrow_count)
-                                                : ceil_div(rows, kQueryRows) * shape.kv_heads;
+    const int64_t tasks = rows == 0                ? 0
+                          : is_narrow(shape, rows) ? ceil_div(shape.kv_heads, narrow_count)
+                                                   : ceil_div(rows, kQueryRows) * shape.kv_heads;
     tasks_before[i + 1] = tasks_before[i] + tasks;
   }
 
@@ -236,7 +249,7 @@ void attention(ThreadPool& pool, const AttentionArgs& args) {
         }
         const Sequence sequence = sequence_at(shape, low);
         const int64_t index = task - tasks_before[low];
-        if (sequence.rows <= kNarrowRows) {
+        if (is_narrow(shape, sequence.rows)) {
           const int64_t head = index * narrow_count;
           narrow_heads<T>(pool, thread, args, sequence, head, min(shape.kv_heads, head + narrow_count));
         } else {

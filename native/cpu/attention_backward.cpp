@@ -85,9 +85,10 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
 
   for (int64_t k0 = 0; k0 < sequence.k_length; k0 += kKeys) {
     const int64_t keys = min(kKeys, sequence.k_length - k0), key_row = sequence.k_begin + k0;
-    copy_key_rows(pointer<T>(args.k), shape, kv_head, key_row, keys, m.k, stride);
-    transpose_key_rows(pointer<T>(args.k), shape, kv_head, key_row, keys, m.k_panels);
-    transpose_key_rows(pointer<T>(args.v), shape, kv_head, key_row, keys, m.v_panels);
+    const int64_t key_at = (key_row * shape.kv_heads + kv_head) * d, distance = shape.kv_heads * d;
+    copy_key_rows(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, m.k, stride);
+    transpose_rows(pointer<T>(args.k, key_at), distance, keys, d, m.k_panels);
+    transpose_rows(pointer<T>(args.v, key_at), distance, keys, d, m.v_panels);
     bool first_block = true;
     for (int64_t first = 0; first < sequence.rows; first += kQueryRows) {
       const int64_t rows = min(kQueryRows, sequence.rows - first), padded = round_up(rows, kMR);
@@ -113,9 +114,8 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
       __builtin_memset(m.dk, 0, sizeof(float) * static_cast<size_t>(keys * stride));
       __builtin_memset(m.dv, 0, sizeof(float) * static_cast<size_t>(keys * stride));
     }
-    const int64_t at = (key_row * shape.kv_heads + kv_head) * d;
-    store_rows(pointer<T>(args.dk, at), shape.kv_heads * d, m.dk, stride, keys, d);
-    store_rows(pointer<T>(args.dv, at), shape.kv_heads * d, m.dv, stride, keys, d);
+    store_rows(pointer<T>(args.dk, key_at), distance, m.dk, stride, keys, d);
+    store_rows(pointer<T>(args.dv, key_at), distance, m.dv, stride, keys, d);
   }
 
   for (int64_t r = 0; r < sequence.rows; ++r) {
@@ -142,6 +142,7 @@ void check_disjoint(const AttentionShape& shape) {
 
 void attention_backward(ThreadPool& pool, const AttentionBackwardArgs& args) {
   const AttentionShape& shape = args.shape;
+  if (shape.block_table.data) fail("attention_backward", "is not defined for paged keys");
   check_shape("attention_backward", shape);
   check_disjoint(shape);
   const TensorRef* const others[] = {&args.k, &args.v, &args.out, &args.dout, &args.dq, &args.dk, &args.dv};

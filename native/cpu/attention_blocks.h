@@ -16,7 +16,15 @@ constexpr int64_t kScoreStride = kKeys + 16;  // room for kKeys rounded up to kM
 
 struct Sequence {
   int64_t q_begin, q_length, k_begin, k_length;
-  int64_t rows;  // q_length · group
+  int64_t rows;           // q_length · group
+  const int32_t* blocks;  // null: the keys lie one after the other
+  int64_t block_size;
+
+  // Row of k and v of key j.
+  __attribute__((always_inline)) int64_t key_row(int64_t j) const {
+    const int64_t row = k_begin + j;
+    return blocks ? blocks[row / block_size] * block_size + row % block_size : row;
+  }
 
   // Keys that row r may see: the first `limit(r)`.
   __attribute__((always_inline)) int64_t limit(bool causal, int64_t group, int64_t row) const {
@@ -54,7 +62,14 @@ static inline Sequence sequence_at(const AttentionShape& shape, int64_t i) {
   const int32_t* cu = pointer<int32_t>(shape.cu_seqlens_q);
   const int64_t k_begin = pointer<int32_t>(shape.k_begin)[i], k_end = pointer<int32_t>(shape.k_end)[i];
   const int64_t q_length = cu[i + 1] - cu[i];
-  return {cu[i], q_length, k_begin, k_end - k_begin, q_length * (shape.heads / shape.kv_heads)};
+  const int32_t* table = pointer<int32_t>(shape.block_table);
+  return {cu[i],
+          q_length,
+          k_begin,
+          k_end - k_begin,
+          q_length * (shape.heads / shape.kv_heads),
+          table ? table + i * shape.blocks_per_sequence : nullptr,
+          shape.block_size};
 }
 
 static inline void check_shape(const char* op, const AttentionShape& shape) {
@@ -62,11 +77,19 @@ static inline void check_shape(const char* op, const AttentionShape& shape) {
   const int32_t* cu = pointer<int32_t>(shape.cu_seqlens_q);
   const int32_t* begin = pointer<int32_t>(shape.k_begin);
   const int32_t* end = pointer<int32_t>(shape.k_end);
+  const int32_t* table = pointer<int32_t>(shape.block_table);
+  if (table && shape.block_size <= 0) fail(op, "block_size is not positive");
   for (int64_t i = 0; i < shape.batch; ++i) {
     if (cu[i] < 0) fail_index(op, "cu_seqlens_q", cu[i], shape.total_q + 1);
     if (cu[i + 1] < cu[i] || cu[i + 1] > shape.total_q) fail_index(op, "cu_seqlens_q", cu[i + 1], shape.total_q + 1);
     if (begin[i] < 0) fail_index(op, "k_begin", begin[i], shape.total_k + 1);
-    if (end[i] < begin[i] || end[i] > shape.total_k) fail_index(op, "k_end", end[i], shape.total_k + 1);
+    const int64_t limit = table ? int64_t{shape.blocks_per_sequence} * shape.block_size : shape.total_k;
+    if (end[i] < begin[i] || end[i] > limit) fail_index(op, "k_end", end[i], limit + 1);
+    if (!table || end[i] == begin[i] || cu[i + 1] == cu[i]) continue;
+    const int32_t* blocks = table + i * shape.blocks_per_sequence;
+    for (int64_t b = begin[i] / shape.block_size; b <= (end[i] - 1) / shape.block_size; ++b)
+      if (blocks[b] < 0 || blocks[b] >= shape.total_k / shape.block_size)
+        fail_index(op, "block_table", blocks[b], shape.total_k / shape.block_size);
   }
 }
 
@@ -99,25 +122,23 @@ static void copy_query_rows(const T* source, const AttentionShape& shape, const 
   }
 }
 
-// f32 copy of `keys` rows of k or v of one head, zero from head_dim to stride.
+// f32 copy of `keys` rows of k or v of one head, from key `first` of the sequence on; zero from head_dim to stride.
 template <class T>
-static void copy_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first, int64_t keys,
-                          float* out, int64_t stride) {
+static void copy_key_rows(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head,
+                          int64_t first, int64_t keys, float* out, int64_t stride) {
   const int64_t d = shape.head_dim;
   for (int64_t j = 0; j < keys; ++j) {
-    const T* in = source + ((first + j) * shape.kv_heads + kv_head) * d;
+    const T* in = source + (sequence.key_row(first + j) * shape.kv_heads + kv_head) * d;
     float* row = out + j * stride;
     for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { store(row + i, load(in + i, lanes), lanes); });
     for (int64_t i = d; i < stride; ++i) row[i] = 0;
   }
 }
 
-// Panels [keys / kNR][head_dim][kNR]: the transpose of `keys` rows of k or v of one head.
+// Panels [keys / kNR][head_dim][kNR]: the transpose of `keys` rows of k or v of one head, which lie `distance` apart.
 template <class T>
-static void transpose_key_rows(const T* source, const AttentionShape& shape, int64_t kv_head, int64_t first,
-                               int64_t keys, float* out) {
-  const int64_t d = shape.head_dim;
-  const Operand<T> rows{source + (first * shape.kv_heads + kv_head) * d, shape.kv_heads * d, keys, d, true};
+static void transpose_rows(const T* first, int64_t distance, int64_t keys, int64_t d, float* out) {
+  const Operand<T> rows{first, distance, keys, d, true};
   for (int64_t j = 0; j < keys; j += kNR) pack_panel<kNR, SingleUnits>(rows, j, 0, d, out + j * d);
 }
 

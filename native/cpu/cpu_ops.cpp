@@ -138,6 +138,10 @@ void CpuOps::argmax(const ArgmaxArgs& args) { kernels_.argmax(pool_, args); }
 void CpuOps::sample(const SampleArgs& args) { cpu::sample(pool_, kernels_, args); }
 void CpuOps::process_logits(const ProcessLogitsArgs& args) { cpu::process_logits(pool_, args); }
 void CpuOps::append_tokens(const AppendTokensArgs& args) { cpu::append_tokens(args); }
+void CpuOps::log_softmax(const LogSoftmaxArgs& args) { kernels_.log_softmax(pool_, args); }
+void CpuOps::warp_scores(const WarpScoresArgs& args) { cpu::warp_scores(pool_, kernels_, args); }
+void CpuOps::beam_top_k(const BeamTopKArgs& args) { cpu::beam_top_k(pool_, args); }
+void CpuOps::copy_blocks(const CopyBlocksArgs& args) { cpu::copy_blocks(pool_, args); }
 void CpuOps::count_non_finite(const CountNonFiniteArgs& args) { kernels_.count_non_finite(pool_, args); }
 
 }  // namespace alma::cpu

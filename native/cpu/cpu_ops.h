@@ -46,6 +46,10 @@ class CpuOps final : public Ops {
   void sample(const SampleArgs&) override;
   void process_logits(const ProcessLogitsArgs&) override;
   void append_tokens(const AppendTokensArgs&) override;
+  void log_softmax(const LogSoftmaxArgs&) override;
+  void warp_scores(const WarpScoresArgs&) override;
+  void beam_top_k(const BeamTopKArgs&) override;
+  void copy_blocks(const CopyBlocksArgs&) override;
   void count_non_finite(const CountNonFiniteArgs&) override;
 
  private:

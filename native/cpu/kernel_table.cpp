@@ -22,6 +22,7 @@ void reduce_sum(ThreadPool&, const ReduceSumArgs&);
 void adamw(ThreadPool&, const AdamWArgs&);
 void argmax(ThreadPool&, const ArgmaxArgs&);
 void count_non_finite(ThreadPool&, const CountNonFiniteArgs&);
+void log_softmax(ThreadPool&, const LogSoftmaxArgs&);
 void row_statistics(TensorRef, int64_t, float*, float*, float*);
 void exp_row(const float*, int64_t, float, float, float*);
 double probe_fma(int64_t);
@@ -49,6 +50,7 @@ const Kernels kernels = {
     .adamw = adamw,
     .argmax = argmax,
     .count_non_finite = count_non_finite,
+    .log_softmax = log_softmax,
     .row_statistics = row_statistics,
     .exp_row = exp_row,
     .probe_fma = probe_fma,

@@ -31,8 +31,9 @@ struct Kernels {
   void (*adamw)(ThreadPool&, const AdamWArgs&);
   void (*argmax)(ThreadPool&, const ArgmaxArgs&);
   void (*count_non_finite)(ThreadPool&, const CountNonFiniteArgs&);
+  void (*log_softmax)(ThreadPool&, const LogSoftmaxArgs&);
 
-  // Parts of sample: the row as f32 with its maximum (NaN ignored) and log-sum-exp, and out = exp((x − maximum) · scale).
+  // Parts of sample and warp_scores: the row as f32 with its maximum (NaN ignored) and log-sum-exp, and out = exp((x − maximum) · scale).
   void (*row_statistics)(TensorRef row, int64_t count, float* values, float* maximum, float* log_sum_exp);
   void (*exp_row)(const float* values, int64_t count, float maximum, float scale, float* out);
 
@@ -52,5 +53,8 @@ void clip_coefficient(const ClipCoefficientArgs&);
 void sample(ThreadPool&, const Kernels&, const SampleArgs&);
 void process_logits(ThreadPool&, const ProcessLogitsArgs&);
 void append_tokens(const AppendTokensArgs&);
+void warp_scores(ThreadPool&, const Kernels&, const WarpScoresArgs&);
+void beam_top_k(ThreadPool&, const BeamTopKArgs&);
+void copy_blocks(ThreadPool&, const CopyBlocksArgs&);
 
 }  // namespace alma::cpu

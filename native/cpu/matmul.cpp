@@ -160,7 +160,9 @@ void matmul(ThreadPool& pool, const MatmulArgs& args) {
     if (!args.accumulate) clear(args.c, args.m * args.n);
     return;
   }
-  if (args.layout == MatmulLayout::nt && is_skinny(args.m, args.n, args.k)) return matmul_skinny(pool, args);
+  if (args.layout == MatmulLayout::nt && args.invariance != Invariance::many_rows &&
+      (args.invariance == Invariance::few_rows || is_skinny(args.m, args.n, args.k)))
+    return matmul_skinny(pool, args);
   with_float("matmul", args.a.dtype, [&](auto tag_a) {
     with_float("matmul", args.b.dtype, [&](auto tag_b) {
       using TA = typename decltype(tag_a)::type;

@@ -106,7 +106,9 @@ void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Ou
 
 }  // namespace
 
-void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
+namespace {
+
+void multiply_rows(ThreadPool& pool, const MatmulArgs& args) {
   const int64_t rows = group_rows(args.m), k = args.k;
   float* a = static_cast<float*>(
       pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(round_up(args.m, rows) * round_up(k, W))));
@@ -122,6 +124,21 @@ void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
       default: return multiply<4>(pool, a, b, k, out);
     }
   });
+}
+
+}  // namespace
+
+void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
+  if (args.m <= kSkinnyRows) return multiply_rows(pool, args);
+  // Passes of nearly equal size: the last one reads the weights for as many rows as the others.
+  const int64_t rows = round_up(ceil_div(args.m, ceil_div(args.m, kSkinnyRows)), 4);
+  for (int64_t first = 0; first < args.m; first += rows) {
+    MatmulArgs pass = args;
+    pass.m = min(rows, args.m - first);
+    pass.a.data = pointer<char>(args.a, first * args.k * (args.a.dtype == DType::f32 ? 4 : 2));
+    pass.c.data = pointer<char>(args.c, first * args.n * (args.c.dtype == DType::f32 ? 4 : 2));
+    multiply_rows(pool, pass);
+  }
 }
 
 }  // namespace alma::cpu::ALMA_ISA

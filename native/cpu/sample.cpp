@@ -1,13 +1,10 @@
 // One draw a row from softmax(logits / temperature) after top-k and top-p.
-//
-// transformers' TopPLogitsWarper sorts ascending and removes what has a cumulative probability ≤ 1 − p; said from the other
-// end, a token stays when the tokens above it have together less than p. Among equal logits the lower id counts as higher.
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "kernels.h"
 #include "philox.h"
+#include "truncation.h"
 
 namespace alma::cpu {
 namespace {
@@ -18,45 +15,6 @@ double uniform(uint64_t seed, int32_t stream, int32_t position) {
                              {static_cast<uint32_t>(position), static_cast<uint32_t>(stream), 0, 0});
   const uint64_t bits = (uint64_t{random[0]} << 32 | random[1]) >> 11;
   return static_cast<double>(bits) * 0x1p-53;
-}
-
-// The k-th largest value: what is below it gets no weight.
-float kth_largest(const float* values, int64_t count, int64_t k, float* scratch) {
-  const auto end = std::copy_if(values, values + count, scratch, [](float v) { return !std::isnan(v); });
-  if (end - scratch < k) return -INFINITY;
-  std::nth_element(scratch, scratch + k - 1, end, std::greater<>());
-  return scratch[k - 1];
-}
-
-// Takes the weight from all tokens outside the nucleus, which is found by halving: as nth_element finds the k-th, but by mass
-// (a sort or a heap takes 5 times as long for the flat distribution of an untrained model).
-void keep_nucleus(float* weights, int64_t count, double p, int32_t* ids) {
-  int64_t size = 0;
-  double total = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!(weights[i] > 0)) continue;
-    total += weights[i];
-    ids[size++] = static_cast<int32_t>(i);
-  }
-  const auto higher = [&](int32_t a, int32_t b) {
-    return weights[a] > weights[b] || (weights[a] == weights[b] && a < b);
-  };
-  // The first token outside is in (begin, end]; those before `begin` have `above` together.
-  int64_t begin = 0, end = size;
-  double above = 0;
-  while (end - begin > 1) {
-    const int64_t middle = begin + (end - begin) / 2;
-    std::nth_element(ids + begin, ids + middle, ids + end, higher);
-    double upper = above;
-    for (int64_t i = begin; i < middle; ++i) upper += weights[ids[i]];
-    if (upper >= p * total) {
-      end = middle;
-    } else {
-      above = upper;
-      begin = middle;
-    }
-  }
-  for (int64_t i = begin + 1; i < size; ++i) weights[ids[i]] = 0;
 }
 
 int32_t draw(const float* weights, int64_t count, double random) {
@@ -107,7 +65,7 @@ void sample(ThreadPool& pool, const Kernels& kernels, const SampleArgs& args) {
       for (int64_t i = 0; i < vocab; ++i)
         if (values[i] < threshold) weights[i] = 0;
     }
-    if (args.top_p < 1) keep_nucleus(weights, vocab, args.top_p, reinterpret_cast<int32_t*>(third));
+    if (args.top_p < 1) keep_nucleus(weights, vocab, args.top_p, 1, reinterpret_cast<int32_t*>(third));
     ids[row] = draw(weights, vocab, uniform(args.seed, stream ? stream[row] : 0, position ? position[row] : 0));
     if (logprob) logprob[row] = values[ids[row]] - log_sum_exp;
   });

@@ -26,6 +26,12 @@ struct TensorRef {
   DType dtype = DType::f32;
 };
 
+// Which order of summation an op takes. `none`: the fastest for the extents of the call. With the other two the bits of an output
+// row depend on what that row is computed from alone, not on the other rows of the call, their number, or its place among them, so
+// that a sequence decodes to the same bits in every batch. Each of the two is one fixed order (they may be the same one):
+// `many_rows` is for prompts, `few_rows` for decoding steps; both have to be right for any number of rows.
+enum class Invariance : uint8_t { none = 0, many_rows = 1, few_rows = 2 };
+
 // out[i] = value, for float and i32 tensors.
 struct FillArgs {
   TensorRef out;
@@ -65,12 +71,14 @@ struct IncrementArgs {
 // c[m, n] (+)= op(a) · op(b):
 //   nn: a[m, k] · b[k, n]     nt: a[m, k] · b[n, k]ᵀ     tn: a[k, m]ᵀ · b[k, n]
 // a and b float tensors of any mix of dtypes, c a float tensor, accumulation in f32. c overlaps neither a nor b.
+// invariance: the rows are those of c; only with nt, and without accumulate.
 enum class MatmulLayout : uint8_t { nn = 0, nt = 1, tn = 2 };
 struct MatmulArgs {
   TensorRef a, b, c;
   int64_t m, n, k;
   MatmulLayout layout;
   bool accumulate;
+  Invariance invariance = Invariance::none;
 };
 
 // sum = x + residual (when residual is given; sum may be x or residual), y = weight · sum / sqrt(mean(sum²) + epsilon).
@@ -104,11 +112,19 @@ struct RopeArgs {
 //   cu_seqlens_k and cu_seqlens_k + 1; for decoding they delimit the used part of a cache slot.
 // Query head h uses kv head h / (heads / kv_heads). Causal: query i of a sequence sees keys 0 … k_length − q_length + i.
 // log_sum_exp is the natural logarithm of the sum of exp of the scaled scores. A query that sees no key gives zeros.
+// Paged keys and values (forward only), when block_table is given: i32[batch, blocks_per_sequence], and k and v are a pool of blocks
+// of block_size rows each. k_begin and k_end are then row numbers of the sequence itself: its row r lies in row
+// block_table[i][r / block_size] · block_size + r % block_size of k and v. Entries of blocks without a row in [k_begin, k_end) are
+// not read. The result has the bits that the same rows give where they lie one after the other.
+// invariance: the rows are the query rows, each with the keys that it sees.
 struct AttentionShape {
   TensorRef cu_seqlens_q, k_begin, k_end;
   int64_t batch, total_q, total_k, heads, kv_heads, head_dim;
   float scale;
   bool causal;
+  Invariance invariance = Invariance::none;
+  TensorRef block_table = {};
+  int32_t blocks_per_sequence = 0, block_size = 0;
 };
 struct AttentionArgs {
   TensorRef q, k, v, out, log_sum_exp;
@@ -214,6 +230,47 @@ struct ProcessLogitsArgs {
   int32_t no_repeat_ngram;
 };
 
+// out[i, :] = log-softmax of logits[i, :]: (x − max) − log Σ exp(x − max), nats. out f32; it may be logits. −inf stays −inf; a row
+// with a NaN or +inf, or with nothing but −inf, becomes NaN altogether.
+struct LogSoftmaxArgs {
+  TensorRef logits, out;
+  int64_t rows, vocab;
+};
+
+// Changes scores[rows, vocab], f32, in place, before several tokens of a row are drawn; NaN becomes −inf throughout.
+//  - x /= temperature (> 0)
+//  - top_k (0 = off): −inf for what is below the max(top_k, keep)-th largest value of the row; what equals it stays
+//  - top_p (1 = off), over softmax of what is left: a token stays when the tokens above it have together less than top_p, or when
+//    it is among the `keep` highest and its probability is above 0 in f32; among equal values the lower token counts as higher. The others become −inf.
+struct WarpScoresArgs {
+  TensorRef scores;
+  int64_t rows, vocab;
+  float temperature, top_p;
+  int32_t top_k, keep;
+};
+
+// The k best continuations of each group of `beams` consecutive rows. Token t after beam b of group g has the total
+// scores[g · beams + b][t] + beam_scores[g · beams + b], one addition of f32 (scores f32[groups · beams, vocab], beam_scores f32[groups ·
+// beams]; NaN counts as −inf). totals f32, tokens i32 and parents i32 (the beam, 0 … beams − 1), all [groups, k]: in descending
+// order of the total, equal ones in ascending order of the token, then of the beam. 0 ≤ k ≤ beams · vocab.
+// With stream and position, i32[groups], the order is that of total + noise: k draws without replacement from the softmax over all
+// totals of the group, in the order in which they are drawn (Kool et al., 2019: "Stochastic beams and where to find them"). The
+// noise is −log(−log u), u = (r + ½) · 2⁻⁵³ with 53 random bits r that depend on (seed, stream[g], position[g], beam, token) alone, and
+// noise and sum are f64. Totals of −inf stay last, in the order above. totals are given without the noise.
+struct BeamTopKArgs {
+  TensorRef scores, beam_scores, totals, tokens, parents, stream, position;
+  int64_t groups, beams, vocab, k;
+  uint64_t seed;
+};
+
+// For every pair (from, to) of pairs i32[count, 2], in each of the `groups` tables of table[groups, blocks, block_elements] (any dtype):
+// block `to` becomes a copy of block `from`. A pair with from < 0 is passed over. No block is the target of two pairs, or of one
+// and the source of another: an error of the caller.
+struct CopyBlocksArgs {
+  TensorRef table, pairs;
+  int64_t groups, blocks, block_elements, count;
+};
+
 // history[i][history_length[i]] = ids[i]; history_length[i] += 1.
 struct AppendTokensArgs {
   TensorRef ids, history, history_length;
@@ -255,6 +312,10 @@ class Ops {
   virtual void sample(const SampleArgs&) = 0;
   virtual void process_logits(const ProcessLogitsArgs&) = 0;
   virtual void append_tokens(const AppendTokensArgs&) = 0;
+  virtual void log_softmax(const LogSoftmaxArgs&) = 0;
+  virtual void warp_scores(const WarpScoresArgs&) = 0;
+  virtual void beam_top_k(const BeamTopKArgs&) = 0;
+  virtual void copy_blocks(const CopyBlocksArgs&) = 0;
   virtual void count_non_finite(const CountNonFiniteArgs&) = 0;
 };
 

@@ -141,7 +141,10 @@ describe('the command line', () => {
     const wrong: [string[], RegExp][] = [
       [['translate', ...direction, '--to', 'Inglish'], /ERR_ALMA_LANGUAGE: unknown language "Inglish".*English/],
       [['translate', ...direction, '--model', join(folder, 'none')], /ERR_ALMA_CONFIG: .*none.*no such file/],
-      [['translate', ...direction, '--num-beams', '5'], /ERR_ALMA_OPTION: numBeams.*beam search/],
+      [
+        ['translate', ...direction, '--num-beams', '100000'],
+        /ERR_ALMA_OPTION: numBeams: expected an integer from 1 to/,
+      ],
       [['translate', ...direction, '--device', 'abacus'], /ERR_ALMA_DEVICE: .*abacus/],
       [['translate', ...direction, '--input', join(folder, 'none')], /ERR_ALMA_IO: cannot read .*none/],
       [['translate', ...direction, '--output', join(folder, 'no', 'where')], /ERR_ALMA_IO: cannot write .*where/],

@@ -98,6 +98,7 @@ onEachDevice((device) => {
         0,
         layouts.indexOf(layout),
         true,
+        0,
       )
       expect([...(await filled.read())]).toEqual([5, 5, 5, 5, 5, 5])
       device().addon.opMatmul(
@@ -109,6 +110,7 @@ onEachDevice((device) => {
         0,
         layouts.indexOf(layout),
         false,
+        0,
       )
       expect([...(await filled.read())]).toEqual([0, 0, 0, 0, 0, 0])
     })

@@ -1,14 +1,7 @@
 import { type Command, Option } from 'commander'
 import type { TranslateOptions, Translation } from '../../alma/options.js'
 import { AlmaError } from '../../errors.js'
-import {
-  type PromptStyle,
-  promptStyles,
-  readParallel,
-  resolveLanguage,
-  type SplitMode,
-  splitModes,
-} from '../../text/index.js'
+import { promptStyles, readParallel, resolveLanguage, splitModes } from '../../text/index.js'
 import { integer, number } from '../arguments.js'
 import { type CliIo, inputLines, openOutput, StatusLine } from '../io.js'
 import { addJsonOption, addModelOptions, loadModel, type ModelOptions } from '../model.js'
@@ -25,16 +18,33 @@ export interface TranslateCommandOptions extends ModelOptions, DecodingFlags {
   readonly json: boolean
 }
 
-/** Decoding options of the command line, under the names of the API. */
-export interface DecodingFlags {
-  readonly maxNewTokens?: number
-  readonly numBeams?: number
-  readonly batchTokens?: number
-  readonly template?: string
-  readonly repetitionPenalty?: number
-  readonly split?: SplitMode
-  readonly maxSourceLength?: number
-  readonly promptStyle?: PromptStyle
+/** Decoding options of the command line that have the names of the API. */
+const flagNames = [
+  'maxNewTokens',
+  'numBeams',
+  'lengthPenalty',
+  'earlyStopping',
+  'compat',
+  'repetitionPenalty',
+  'doSample',
+  'temperature',
+  'topP',
+  'topK',
+  'seed',
+  'numReturnSequences',
+  'template',
+  'promptStyle',
+  'split',
+  'maxSourceLength',
+  'targetPrefix',
+  'stopAtNewline',
+  'batchTokens',
+] as const satisfies readonly (keyof TranslateOptions)[]
+
+export interface DecodingFlags extends Pick<TranslateOptions, (typeof flagNames)[number]> {
+  readonly banRepeatedNgrams?: number
+  readonly mbrSamples?: number
+  readonly mbrMetric?: 'chrf' | 'bleu'
 }
 
 export function addLanguageOptions(command: Command): Command {
@@ -44,34 +54,62 @@ export function addLanguageOptions(command: Command): Command {
 }
 
 export function addDecodingOptions(command: Command): Command {
-  return command
-    .option('--max-new-tokens <number>', 'longest translation, tokens (default 256)', integer(1))
-    .option('--num-beams <number>', 'beams; this version decodes greedily: 1', integer(1))
-    .option('--repetition-penalty <number>', 'above 1: repeat less', number)
-    .option('--template <text>', "prompt with {source}, {from} and {to} instead of ALMA's")
-    .addOption(
-      new Option('--prompt-style <name>', 'x-alma wraps the prompt as X-ALMA is trained').choices(promptStyles),
-    )
-    .addOption(
-      new Option('--split <how>', 'how texts are cut (default auto: long lines in sentences)').choices(splitModes),
-    )
-    .option('--max-source-length <number>', 'most tokens of a piece of a long line (default 256)', integer(1))
-    .option('--batch-tokens <number>', 'cache tokens of a batch (default 4096)', integer(1))
+  return (
+    command
+      .option('--max-new-tokens <number>', 'longest translation, tokens (default 256)', integer(1))
+      .option('--num-beams <number>', 'beams; 1: greedy (default)', integer(1))
+      .option('--length-penalty <number>', 'of beam search: above 0 prefers longer translations (default 1)', number)
+      .addOption(
+        new Option('--early-stopping [when]', 'of beam search: true, false or never (default false)')
+          .argParser((value) => (value === 'never' ? value : value !== 'false'))
+          .preset(true),
+      )
+      .addOption(
+        new Option('--compat <version>', 'rules of beam search').choices([
+          'transformers',
+          'transformers-4.46',
+          'transformers-4.35',
+        ]),
+      )
+      .option('--num-return-sequences <number>', 'n-best translations, with --json', integer(1))
+      .option('--mbr-samples <number>', 'minimum Bayes risk: choose among so many samples, or beams', integer(1))
+      .addOption(
+        new Option('--mbr-metric <name>', 'what they are compared by (default chrf)').choices(['chrf', 'bleu']),
+      )
+      .option('--repetition-penalty <number>', 'above 1: repeat less', number)
+      // Not --no-repeat-ngram-size: the parser takes "--no-" for a negation.
+      .option('--ban-repeated-ngrams <length>', 'no n-gram of this length occurs twice', integer(0))
+      .option('--stop-at-newline', 'end an answer with its first line, as ALMA reads it')
+      .option('--do-sample', 'draw tokens at random')
+      .option('--temperature <number>', 'with --do-sample (default 1)', number)
+      .option('--top-p <number>', 'with --do-sample: the likeliest tokens up to this probability', number)
+      .option('--top-k <number>', 'with --do-sample: so many likeliest tokens', integer(0))
+      .option('--seed <number>', 'of the random numbers (default 42)', integer(0))
+      .option('--template <text>', "prompt with {source}, {from} and {to} instead of ALMA's")
+      .addOption(
+        new Option('--prompt-style <name>', 'x-alma wraps the prompt as X-ALMA is trained').choices(promptStyles),
+      )
+      .addOption(
+        new Option('--split <how>', 'how texts are cut (default auto: long lines in sentences)').choices(splitModes),
+      )
+      .option('--max-source-length <number>', 'most tokens of a piece of a long line (default 256)', integer(1))
+      .option('--target-prefix <text>', 'with what every translation begins')
+      .option('--batch-tokens <number>', 'cache tokens of a batch (default 4096)', integer(1))
+  )
 }
 
-/** The flags that were given. */
-export function decodingFlags(flags: DecodingFlags): DecodingFlags {
-  const { maxNewTokens, numBeams, batchTokens, template, repetitionPenalty } = flags
-  const { split, maxSourceLength, promptStyle } = flags
+/** The flags that were given, as options of the API. */
+export function decodingFlags(flags: DecodingFlags): Partial<TranslateOptions> {
+  const given = flagNames.flatMap((name) => (flags[name] === undefined ? [] : [[name, flags[name]]]))
+  const { banRepeatedNgrams: noRepeatNgramSize, mbrSamples: samples, mbrMetric: metric } = flags
+  const mbr =
+    samples === undefined && metric === undefined
+      ? undefined
+      : { ...(samples !== undefined && { samples }), ...(metric !== undefined && { metric }) }
   return {
-    ...(maxNewTokens !== undefined && { maxNewTokens }),
-    ...(numBeams !== undefined && { numBeams }),
-    ...(batchTokens !== undefined && { batchTokens }),
-    ...(template !== undefined && { template }),
-    ...(repetitionPenalty !== undefined && { repetitionPenalty }),
-    ...(split !== undefined && { split }),
-    ...(maxSourceLength !== undefined && { maxSourceLength }),
-    ...(promptStyle !== undefined && { promptStyle }),
+    ...Object.fromEntries(given),
+    ...(noRepeatNgramSize !== undefined && { noRepeatNgramSize }),
+    ...(mbr !== undefined && { mbr }),
   }
 }
 
@@ -143,6 +181,19 @@ async function pairsOf(
   return pairs
 }
 
-function jsonOf({ source, text, score, tokenIds, finishReason }: Translation): string {
-  return JSON.stringify({ source, text, score, tokens: tokenIds.length, finishReason })
+function jsonOf(translation: Translation): string {
+  const { source, text, score, tokenIds, finishReason, utility, candidates } = translation
+  return JSON.stringify({
+    source,
+    text,
+    score,
+    tokens: tokenIds.length,
+    finishReason,
+    utility,
+    candidates: candidates?.map((candidate) => ({
+      text: candidate.text,
+      score: candidate.score,
+      utility: candidate.utility,
+    })),
+  })
 }

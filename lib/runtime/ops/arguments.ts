@@ -28,3 +28,11 @@ export function headsOf(op: string, name: string, tensor: Tensor): [tokens: numb
 export function seedWords(seed: number): [low: number, high: number] {
   return [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0]
 }
+
+/**
+ * Which order of summation an op takes. `'none'` (default): the fastest for the call. With the others a row's bits do not depend on the
+ * other rows of the call nor on their number: `'manyRows'` is one fixed order, fast for prompts, `'fewRows'` one for decoding steps.
+ */
+export type Invariance = 'none' | 'manyRows' | 'fewRows'
+
+export const invarianceCode: Readonly<Record<Invariance, number>> = { none: 0, manyRows: 1, fewRows: 2 }

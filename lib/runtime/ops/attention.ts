@@ -1,6 +1,6 @@
 /** Attention over packed sequences, and its backward pass. */
 import type { Tensor } from '../tensor.js'
-import { handleOf, headsOf, like, mismatch } from './arguments.js'
+import { handleOf, headsOf, type Invariance, invarianceCode, like, mismatch } from './arguments.js'
 
 /** Which query rows and which key rows make a sequence; all i32. */
 export interface SequenceBounds {
@@ -11,6 +11,16 @@ export interface SequenceBounds {
   /** [batch] each, instead of cuSeqlensK: the key rows of sequence i are kBegin[i] up to kEnd[i] (a part of a cache). */
   readonly kBegin?: Tensor
   readonly kEnd?: Tensor
+  /** Keys and values in blocks, with kBegin and kEnd; forward only. */
+  readonly blocks?: KeyBlocks
+}
+
+/** Where a sequence's keys and values lie when they are not one after the other. */
+export interface KeyBlocks {
+  /** i32 [batch, blocksPerSequence]: row r of sequence i is row table[i][⌊r / size⌋] · size + r mod size of k and v. */
+  readonly table: Tensor
+  /** Rows of a block. */
+  readonly size: number
 }
 
 export interface AttentionOptions {
@@ -20,6 +30,7 @@ export interface AttentionOptions {
   readonly scale?: number
   /** f32 [totalQ, heads], kept for the backward pass: natural logarithm of the sum of exp of the scaled scores. */
   readonly logSumExp?: Tensor
+  readonly invariance?: Invariance
   readonly out?: Tensor
 }
 
@@ -50,8 +61,10 @@ export function attention(
 ): Tensor {
   const [totalQ, heads, headDim] = headsOf('attention', 'q', q)
   const [totalK, kvHeads] = headsOf('attention', 'k', k)
-  const { causal = true, scale = 1 / Math.sqrt(headDim), logSumExp, out = like(q) } = options
+  const { causal = true, scale = 1 / Math.sqrt(headDim), logSumExp, invariance = 'none', out = like(q) } = options
   const { batch, kBegin, kEnd, dispose } = bounds(sequences)
+  const { blocks } = sequences
+  if (blocks !== undefined && sequences.kBegin === undefined) throw mismatch('attention', 'blocks need kBegin and kEnd')
   q.device.addon.opAttention(
     q.handle,
     k.handle,
@@ -69,6 +82,10 @@ export function attention(
     headDim,
     scale,
     causal,
+    invarianceCode[invariance],
+    handleOf(blocks?.table),
+    blocks === undefined || batch === 0 ? 0 : Math.floor(blocks.table.count / batch),
+    blocks?.size ?? 0,
   )
   dispose()
   return out
@@ -102,6 +119,7 @@ export function attentionBackward(
   const [totalQ, heads, headDim] = headsOf('attentionBackward', 'q', q)
   const [totalK, kvHeads] = headsOf('attentionBackward', 'k', k)
   const { causal = true, scale = 1 / Math.sqrt(headDim), dq = like(q), dk = like(k), dv = like(v) } = options
+  if (sequences.blocks !== undefined) throw mismatch('attentionBackward', 'is not defined for keys in blocks')
   const { batch, kBegin, kEnd, dispose } = bounds(sequences)
   q.device.addon.opAttentionBackward(
     q.handle,

@@ -1,6 +1,6 @@
 /** Matrix products. */
 import { Tensor } from '../tensor.js'
-import { mismatch, rowsAndColumns } from './arguments.js'
+import { type Invariance, invarianceCode, mismatch, rowsAndColumns } from './arguments.js'
 
 export interface MatmulOptions {
   /**
@@ -10,6 +10,8 @@ export interface MatmulOptions {
   readonly layout?: 'nn' | 'nt' | 'tn'
   /** Add to `out` instead of overwriting it. */
   readonly accumulate?: boolean
+  /** With 'nt' and without `accumulate`: see {@link Invariance}. */
+  readonly invariance?: Invariance
   readonly out?: Tensor
 }
 
@@ -17,7 +19,7 @@ const layoutCode = { nn: 0, nt: 1, tn: 2 } as const
 
 /** Matrix product, accumulated in f32. The result has the dtype of `a` unless `out` is given. */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { layout = 'nn', accumulate = false } = options
+  const { layout = 'nn', accumulate = false, invariance = 'none' } = options
   const [aRows, aCols] = rowsAndColumns(a)
   const [bRows, bCols] = rowsAndColumns(b)
   const [m, k] = layout === 'tn' ? [aCols, aRows] : [aRows, aCols]
@@ -29,6 +31,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const shape = layout === 'tn' ? [m, n] : [...a.shape.slice(0, -1), n]
   const out = options.out ?? Tensor.empty(a.device, shape, a.dtype)
   if (out.count !== m * n) throw mismatch('matmul', `out has shape [${out.shape.join(', ')}], expected [${m}, ${n}]`)
-  a.device.addon.opMatmul(a.handle, b.handle, out.handle, m, n, k, layoutCode[layout], accumulate)
+  const order = invarianceCode[invariance]
+  a.device.addon.opMatmul(a.handle, b.handle, out.handle, m, n, k, layoutCode[layout], accumulate, order)
   return out
 }
