@@ -18,6 +18,29 @@ export interface ValidationRecord {
   readonly step: number
   /** Mean over all target tokens of the validation data, nats. */
   readonly loss: number
+  /** The same of each language (`de`) or direction (`de-en`). */
+  readonly losses?: Readonly<Record<string, number>>
+  /** Means over the directions, where the stage translates at its evaluations. */
+  readonly bleu?: number
+  readonly chrf?: number
+  /** Of each direction (`de-en`). */
+  readonly scores?: Readonly<Record<string, DirectionScores>>
+  /** The first sentences of each direction; the same ones at every evaluation. */
+  readonly samples?: readonly TranslationSample[]
+}
+
+/** 0 to 100 each, as sacreBLEU's. */
+export interface DirectionScores {
+  readonly bleu: number
+  readonly chrf: number
+}
+
+export interface TranslationSample {
+  /** `de-en`. */
+  readonly direction: string
+  readonly source: string
+  readonly reference: string
+  readonly translation: string
 }
 
 interface StageEvent {
@@ -38,6 +61,7 @@ export type TrainingEvent =
   | (StageEvent & { readonly type: 'validation'; readonly record: ValidationRecord; readonly best: boolean })
   | (StageEvent & { readonly type: 'checkpoint'; readonly step: number; readonly path: string })
   | (StageEvent & { readonly type: 'skipped'; readonly step: number; readonly reason: string })
+  | (StageEvent & { readonly type: 'stoppedEarly'; readonly step: number; readonly reason: string })
   | (StageEvent & { readonly type: 'stageEnd'; readonly report: StageReport })
 
 export interface StageReport {
@@ -52,6 +76,8 @@ export interface StageReport {
   readonly skippedSteps: number
   /** The step whose weights the stage ended with, when keepBest was asked for. */
   readonly bestStep?: number
+  /** Set when the stage ended before its last step because the evaluations became no better. */
+  readonly stoppedEarly?: true
 }
 
 export interface FinetuneReport {

@@ -15,6 +15,8 @@ import {
   type Tokenizer,
   type TrainingExample,
 } from '../text/index.js'
+import { type LanguageLike, languageOf } from '../text/prompt.js'
+import type { ExampleGroup } from './evaluation.js'
 import { EventLoopBudget } from './event-loop.js'
 import type { MonolingualSource, ParallelSource, ResolvedStage } from './stages.js'
 
@@ -229,36 +231,50 @@ export function translationExample(
   })
 }
 
-/** All blocks of validation text: sources one after the other, nothing shuffled; the last, shorter block counts too. */
-export async function monolingualValidation(
-  tokenizer: Tokenizer,
-  sources: readonly MonolingualSource[],
-  blockSize: number,
-): Promise<TrainingExample[]> {
-  const examples: TrainingExample[] = []
+/** The validation data of a stage by language or direction; empty when it has none. */
+export async function validationGroups(tokenizer: Tokenizer, stage: ResolvedStage): Promise<ExampleGroup[]> {
+  const groups = new Map<string, TrainingExample[]>()
+  const add = (name: string, example: TrainingExample): void => {
+    const group = groups.get(name)
+    if (group === undefined) groups.set(name, [example])
+    else group.push(example)
+  }
   const budget = new EventLoopBudget()
-  for (const { path, language } of sources) {
-    const packer = new BlockPacker(blockSize)
-    for await (const { text } of readMonolingual(path, { language })) {
-      for (const block of packer.push(monolingualDocument(tokenizer, text))) {
-        examples.push({ inputIds: block, labels: block })
-      }
+  if (stage.kind === 'parallel') {
+    for await (const sentence of parallelSentences(stage.validation ?? [], stage.bidirectional)) {
+      add(directionOf(sentence), translationExample(tokenizer, sentence, stage))
       await budget.breathe()
     }
-    const rest = [...packer.state().pending]
-    if (rest.length > 1) examples.push({ inputIds: rest, labels: rest })
+  } else {
+    for (const source of stage.validation ?? []) {
+      for await (const block of validationBlocks(tokenizer, source, stage.blockSize)) {
+        add(languageCode(source.language), block)
+        await budget.breathe()
+      }
+    }
   }
-  return examples
+  return [...groups].map(([name, examples]) => ({ name, examples }))
 }
 
-export async function parallelValidation(tokenizer: Tokenizer, stage: Kind<'parallel'>): Promise<TrainingExample[]> {
-  const examples: TrainingExample[] = []
-  const budget = new EventLoopBudget()
-  for await (const sentence of parallelSentences(stage.validation ?? [], stage.bidirectional)) {
-    examples.push(translationExample(tokenizer, sentence, stage))
-    await budget.breathe()
+/** Blocks of validation text in the order of the file; the last, shorter one counts too. */
+async function* validationBlocks(
+  tokenizer: Tokenizer,
+  { path, language }: MonolingualSource,
+  blockSize: number,
+): AsyncGenerator<TrainingExample> {
+  const packer = new BlockPacker(blockSize)
+  for await (const { text } of readMonolingual(path, { language })) {
+    for (const block of packer.push(monolingualDocument(tokenizer, text))) yield { inputIds: block, labels: block }
   }
-  return examples
+  const rest = [...packer.state().pending]
+  if (rest.length > 1) yield { inputIds: rest, labels: rest }
+}
+
+const languageCode = (language: LanguageLike): string => languageOf(language).code
+
+/** `de-en`. */
+export function directionOf({ from, to }: ParallelSentence): string {
+  return `${languageCode(from)}-${languageCode(to)}`
 }
 
 /**

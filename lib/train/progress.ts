@@ -102,6 +102,8 @@ function describe(event: TrainingEvent): string | undefined {
       return `${stage} step ${event.record.step}: validation loss ${event.record.loss.toFixed(4)}${event.best ? ' (best)' : ''}`
     case 'checkpoint':
       return `${stage} step ${event.step}: checkpoint ${event.path}`
+    case 'stoppedEarly':
+      return `${stage} step ${event.step}: stopped early after ${event.reason}`
     case 'skipped':
       return `${stage} step ${event.step}: skipped, ${event.reason}`
     default:

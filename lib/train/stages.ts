@@ -1,6 +1,8 @@
 /** What a stage of training can say, its defaults (ALMA's), and the check of both. */
 import { AlmaError, type AlmaErrorCode } from '../errors.js'
 import { resolveLanguage } from '../text/index.js'
+import { type EvaluationOptions, evaluationConflict, evaluationFields } from './evaluation-options.js'
+import { type FieldCheck as Check, type FieldChecks, flag, number, oneOf, positiveInteger } from './fields.js'
 
 /** Shape of the learning rate after the warm-up; see lib/train/schedule.ts. */
 export type ScheduleName = 'cosine' | 'inverse_sqrt' | 'linear' | 'constant'
@@ -22,7 +24,7 @@ export interface ParallelSource {
 }
 
 /** Fields of every kind of stage. */
-export interface StageOptions {
+export interface StageOptions extends EvaluationOptions {
   /** Sequences in a step, over all micro-batches. Default 256. */
   readonly batchSize?: number
   /** Sequences in a micro-batch. Default: as many as fit into 4,096 tokens. */
@@ -42,11 +44,11 @@ export interface StageOptions {
   readonly maxGradNorm?: number
   /** Of the order of the data. Default 42. */
   readonly seed?: number
-  /** Steps between two validation losses. Default: a tenth of the stage, when there is validation data. */
+  /** Steps between two evaluations. Default: a tenth of the stage, when there is validation data. */
   readonly evaluationSteps?: number
   /** Steps between two checkpoints. Default: a tenth of the stage, when there is an output folder. */
   readonly saveSteps?: number
-  /** End with the weights of the lowest validation loss instead of the last ones. Default false. */
+  /** End with the weights of the best evaluation (by `metricForBestModel`) instead of the last ones. Default false. */
   readonly keepBest?: boolean
   readonly maxSteps?: number
   /** Passes over the data. Default 1, unless maxSteps or maxTokens is given. */
@@ -128,20 +130,7 @@ const ownDefaults = {
 
 const schedules: readonly ScheduleName[] = ['cosine', 'inverse_sqrt', 'linear', 'constant']
 
-type Check = (value: unknown) => string | undefined
-
-const number =
-  (what: string, holds: (value: number) => boolean): Check =>
-  (value) =>
-    typeof value === 'number' && Number.isFinite(value) && holds(value) ? undefined : what
-const positiveInteger = number('a positive integer', (value) => Number.isSafeInteger(value) && value > 0)
-const oneOf =
-  (names: readonly string[]): Check =>
-  (value) =>
-    names.includes(value as string) ? undefined : `one of ${names.map((name) => `'${name}'`).join(', ')}`
-const flag: Check = (value) => (typeof value === 'boolean' ? undefined : 'true or false')
-
-const commonFields: Readonly<Record<string, Check>> = {
+const commonFields: FieldChecks = {
   kind: oneOf(['monolingual', 'parallel']),
   batchSize: positiveInteger,
   microBatchSize: positiveInteger,
@@ -163,22 +152,23 @@ const commonFields: Readonly<Record<string, Check>> = {
   epochs: positiveInteger,
   compat: oneOf(['transformers-4', 'alma']),
   activationCheckpointing: oneOf(['auto', 'none']),
+  ...evaluationFields,
 }
 
-const sourceFields: Readonly<Record<string, Check>> = {
+const sourceFields: FieldChecks = {
   path: (value) => (typeof value === 'string' && value !== '' ? undefined : 'a path'),
   language: languageCheck,
   probability: number('a number above 0', (value) => value > 0),
 }
 
-const pairFields: Readonly<Record<string, Check>> = {
+const pairFields: FieldChecks = {
   path: (value) => (typeof value === 'string' && value !== '' ? undefined : 'a path'),
   from: languageCheck,
   to: languageCheck,
 }
 
 const listOf =
-  (fields: Readonly<Record<string, Check>>, required: readonly string[]): Check =>
+  (fields: FieldChecks, required: readonly string[]): Check =>
   (value) => {
     if (!Array.isArray(value) || value.length === 0) return 'a list of at least one file'
     for (const [index, entry] of value.entries()) {
@@ -194,9 +184,10 @@ const listOf =
     return undefined
   }
 
-const kindFields: Readonly<Record<Stage['kind'], Readonly<Record<string, Check>>>> = {
+const kindFields: Readonly<Record<Stage['kind'], FieldChecks>> = {
   monolingual: {
     ...commonFields,
+    predictPairs: listOf(pairFields, ['path', 'from', 'to']),
     sources: listOf(sourceFields, ['path', 'language']),
     validation: listOf(sourceFields, ['path', 'language']),
     blockSize: number('an integer from 2 on', (value) => Number.isSafeInteger(value) && value >= 2),
@@ -204,6 +195,7 @@ const kindFields: Readonly<Record<Stage['kind'], Readonly<Record<string, Check>>
   },
   parallel: {
     ...commonFields,
+    predictPairs: listOf(pairFields, ['path', 'from', 'to']),
     pairs: listOf(pairFields, ['path', 'from', 'to']),
     validation: listOf(pairFields, ['path', 'from', 'to']),
     bidirectional: flag,
@@ -250,6 +242,8 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
   const data = stage.kind === 'monolingual' ? 'sources' : 'pairs'
   if (!(data in stage)) fail(`"${data}" is missing`)
   if (stage.keepBest === true && stage.validation === undefined) fail('"keepBest" needs "validation" data')
+  const conflict = evaluationConflict(stage, stage.kind !== 'monolingual')
+  if (conflict !== undefined) fail(conflict)
   const given = Object.fromEntries(Object.entries(stage).filter(([, value]) => value !== undefined))
   return { ...ownDefaults[stage.kind], ...given } as ResolvedStage
 }

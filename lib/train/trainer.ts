@@ -5,6 +5,7 @@ import type { LlamaForCausalLM } from '../model/index.js'
 import { ops, Tensor } from '../runtime/index.js'
 import type { Tokenizer, TrainingExample } from '../text/index.js'
 import { type MicroBatch, microBatches } from './batches.js'
+import { standingOf, stopsEarly } from './best-evaluation.js'
 import {
   bestWeightsPath,
   type Checkpoint,
@@ -15,15 +16,9 @@ import {
   writeBestWeights,
   writeCheckpoint,
 } from './checkpoint.js'
+import { Evaluation } from './evaluation.js'
 import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
-import {
-  countExamples,
-  type ExampleState,
-  type ExampleStream,
-  monolingualValidation,
-  openExamples,
-  parallelValidation,
-} from './examples.js'
+import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
 import { Optimizer } from './optimizer.js'
 import { learningRateAt, warmupSteps } from './schedule.js'
 import type { ResolvedStage } from './stages.js'
@@ -73,13 +68,12 @@ class StageTrainer {
   readonly #lossSum: Tensor
   readonly #gradScale: Tensor
   #stream: ExampleStream | undefined
-  #validationSet: TrainingExample[] = []
+  #evaluation: Evaluation | undefined
 
   #step = 0
   #examples: ExampleState | null = null
   #losses: StepRecord[] = []
   #validation: ValidationRecord[] = []
-  #best: ValidationRecord | null = null
   #tokens = 0
   #seconds = 0
   #skipped = 0
@@ -98,9 +92,10 @@ class StageTrainer {
     signal?.throwIfAborted()
     if (checkpoint !== undefined) await this.#restore(checkpoint)
     const totalSteps = await stageSteps(tokenizer, stage, signal)
-    this.#validationSet = await validationExamples(tokenizer, stage)
+    const evaluation = await Evaluation.open(this.#run.model, tokenizer, stage)
+    this.#evaluation = evaluation
     const tenth = Math.max(1, Math.ceil(totalSteps / 10))
-    const evaluationSteps = this.#validationSet.length === 0 ? Infinity : (stage.evaluationSteps ?? tenth)
+    const evaluationSteps = evaluation.isEmpty ? Infinity : (stage.evaluationSteps ?? tenth)
     const saveSteps = this.#run.output === undefined ? Infinity : (stage.saveSteps ?? tenth)
     const limited = stage.maxSteps !== undefined || (stage.kind === 'monolingual' && stage.maxTokens !== undefined)
     const epochs = stage.epochs ?? (limited ? Infinity : 1)
@@ -116,7 +111,7 @@ class StageTrainer {
 
     const begin = performance.now() - this.#seconds * 1000
     let next = this.#fetch(totalSteps)
-    while (this.#step < totalSteps) {
+    while (this.#step < totalSteps && !this.#stopsEarly) {
       const batch = await next
       if (batch === undefined) break
       const record = this.#enqueueStep(batch, totalSteps)
@@ -127,7 +122,7 @@ class StageTrainer {
       this.#seconds = (performance.now() - begin) / 1000
       this.#reportStep(totalSteps)
       if (evaluationDue()) await this.#evaluateUnlessAborted()
-      const last = this.#step === totalSteps
+      const last = this.#step === totalSteps || this.#stopsEarly
       // After the last step of the last stage the model itself is saved.
       const saveDue = last ? !isLastStage : this.#step % saveSteps === 0
       if (saveDue || signal?.aborted === true) await this.#save()
@@ -136,7 +131,16 @@ class StageTrainer {
         signal.throwIfAborted()
       }
     }
-    return await this.#end(index)
+    await next.catch(() => {}) // read ahead when the stage ended early
+    return await this.#end(index, totalSteps)
+  }
+
+  get #best(): ValidationRecord | undefined {
+    return standingOf(this.#validation, this.#run.stage).best
+  }
+
+  get #stopsEarly(): boolean {
+    return stopsEarly(this.#validation, this.#run.stage)
   }
 
   async dispose(): Promise<void> {
@@ -216,15 +220,12 @@ class StageTrainer {
   }
 
   async #evaluate(): Promise<void> {
-    const loss = await validationLoss(this.#run.model, this.#validationSet, this.#run.signal)
-    const record = { step: this.#step, loss }
-    const best = this.#best === null || loss < this.#best.loss
+    if (this.#evaluation === undefined) return
+    const record = await this.#evaluation.measure(this.#step, this.#run.signal)
     this.#validation.push(record)
-    if (best) {
-      this.#best = record
-      const { output, stage, index } = this.#run
-      if (stage.keepBest && output !== undefined) await writeBestWeights(output, index, this.#weights())
-    }
+    const best = this.#best === record
+    const { output, stage, index } = this.#run
+    if (best && stage.keepBest && output !== undefined) await writeBestWeights(output, index, this.#weights())
     this.#emit({ type: 'validation', record, best })
   }
 
@@ -248,7 +249,7 @@ class StageTrainer {
       examples: this.#examples,
       losses: this.#losses,
       validation: this.#validation,
-      best: this.#best,
+      best: this.#best ?? null,
       tokens: this.#tokens,
       seconds: this.#seconds,
       skippedSteps: this.#skipped,
@@ -263,7 +264,6 @@ class StageTrainer {
     this.#examples = state.examples
     this.#losses = [...state.losses]
     this.#validation = [...state.validation]
-    this.#best = state.best
     this.#tokens = state.tokens
     this.#seconds = state.seconds
     this.#skipped = state.skippedSteps
@@ -272,10 +272,16 @@ class StageTrainer {
     this.#optimizer.publishMaster()
   }
 
-  async #end(index: number): Promise<StageReport> {
+  async #end(index: number, totalSteps: number): Promise<StageReport> {
     const { stage, output } = this.#run
-    const restoresBest = stage.keepBest && output !== undefined && this.#best !== null
-    if (restoresBest && this.#best?.step !== this.#step) {
+    const best = this.#best
+    const stoppedEarly = this.#stopsEarly && this.#step < totalSteps
+    if (stoppedEarly) {
+      const reason = `${stage.earlyStoppingPatience} evaluations without a better ${stage.metricForBestModel ?? 'loss'}`
+      this.#emit({ type: 'stoppedEarly', step: this.#step, reason })
+    }
+    const restoresBest = stage.keepBest && output !== undefined && best !== undefined
+    if (restoresBest && best.step !== this.#step) {
       await withTensors(this.#weights(), (tensors) => restoreTensors(bestWeightsPath(output, index), tensors))
       this.#optimizer.publishMaster()
     }
@@ -288,7 +294,8 @@ class StageTrainer {
       losses: this.#losses,
       validation: this.#validation,
       skippedSteps: this.#skipped,
-      ...(restoresBest && this.#best !== null && { bestStep: this.#best.step }),
+      ...(restoresBest && { bestStep: best.step }),
+      ...(stoppedEarly && { stoppedEarly }),
     }
     this.#emit({ type: 'stageEnd', report })
     return report
@@ -346,29 +353,4 @@ async function stageSteps(tokenizer: Tokenizer, stage: ResolvedStage, signal?: A
     limits.push(Math.ceil((count * (stage.epochs ?? 1)) / stage.batchSize))
   }
   return Math.min(...limits)
-}
-
-function validationExamples(tokenizer: Tokenizer, stage: ResolvedStage): Promise<TrainingExample[]> {
-  if (stage.validation === undefined) return Promise.resolve([])
-  return stage.kind === 'monolingual'
-    ? monolingualValidation(tokenizer, stage.validation, stage.blockSize)
-    : parallelValidation(tokenizer, stage)
-}
-
-/** Mean nll (nats) over all targets of the examples. */
-export async function validationLoss(
-  model: LlamaForCausalLM,
-  examples: readonly TrainingExample[],
-  signal?: AbortSignal,
-): Promise<number> {
-  using lossSum = Tensor.zeros(model.device, [1], 'f32')
-  let targets = 0
-  for (const batch of microBatches(examples)) {
-    signal?.throwIfAborted()
-    model.evaluateLoss(batch, lossSum)
-    targets += batch.targets
-    await model.device.synchronize()
-  }
-  const [sum = Number.NaN] = await lossSum.readFloats()
-  return sum / Math.max(1, targets)
 }
