@@ -1,5 +1,6 @@
 /** What a training run tells while it runs, and what it returns. */
-import type { Stage } from './stages.js'
+import type { DataReport } from './data-report.js'
+import type { ResolvedStage, Stage } from './stages.js'
 
 export interface StepRecord {
   /** From 1. */
@@ -49,14 +50,34 @@ interface StageEvent {
   readonly kind: Stage['kind']
 }
 
+/** What is trained, by what and on what: the first event of every run, of a resumed one too. */
+export interface RunEvent {
+  readonly type: 'run'
+  /** Of this package. */
+  readonly version: string
+  readonly model: { readonly parameters: number; readonly dtype: string; readonly config: object }
+  readonly device: { readonly name: string; readonly description: string }
+  /** With their defaults filled in. */
+  readonly stages: readonly ResolvedStage[]
+  /** Where a resumed run goes on: the stage, and the step of its checkpoint. */
+  readonly resumed?: { readonly stage: number; readonly step: number }
+}
+
 export type TrainingEvent =
+  | RunEvent
+  | (StageEvent & { readonly type: 'data'; readonly report: DataReport })
   | (StageEvent & { readonly type: 'stage'; readonly steps: number; readonly resumedAt: number })
   | (StageEvent & {
       readonly type: 'step'
       readonly steps: number
       readonly record: StepRecord
+      /** Mean of the stage, evaluations and checkpoints included. */
       readonly tokensPerSecond: number
       readonly secondsLeft: number
+      /** This step alone took, s. */
+      readonly seconds: number
+      /** Device memory in use and its peak, bytes. */
+      readonly memory: { readonly allocated: number; readonly peak: number }
     })
   | (StageEvent & { readonly type: 'validation'; readonly record: ValidationRecord; readonly best: boolean })
   | (StageEvent & { readonly type: 'checkpoint'; readonly step: number; readonly path: string })

@@ -1,14 +1,18 @@
 /** Fine-tuning in stages: one after the other on the same weights, with checkpoints in between. */
 
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AlmaError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { isObject, readJsonFile } from '../files/json.js'
 import type { LlamaForCausalLM } from '../model/index.js'
+import { packageVersion } from '../package-version.js'
+import { writeReport } from '../report/report.js'
 import type { Tokenizer } from '../text/index.js'
 import { type Checkpoint, checkSameStages, readCheckpoint, removeCheckpoints } from './checkpoint.js'
-import type { FinetuneReport, StageReport, TrainingEvent } from './events.js'
-import { resolveStage, type Stage } from './stages.js'
+import type { FinetuneReport, RunEvent, StageReport, TrainingEvent } from './events.js'
+import { openRunLog, runLogName } from './run-log.js'
+import { type ResolvedStage, resolveStage, type Stage } from './stages.js'
 import { trainStage } from './trainer.js'
 
 export interface FinetuneOptions {
@@ -76,15 +80,64 @@ export async function finetune(
   } else if (output !== undefined) {
     // A fresh run: checkpoints of an earlier one must not be taken for its own later.
     await removeCheckpoints(output)
+    await rm(join(output, reportName), { force: true })
   }
 
+  const log = output === undefined ? undefined : await openRunLog(join(output, runLogName))
+  const onEvent = (event: TrainingEvent): void => {
+    log?.append(event)
+    onProgress?.(event)
+  }
+  try {
+    onEvent(runEvent(alma, resolved, checkpoint))
+    const stageReports = await trainStages(alma, resolved, checkpoint, { ...options, onProgress: onEvent })
+    const report: FinetuneReport = { stages: stageReports, ...(output !== undefined && { output }) }
+    if (output !== undefined) {
+      await alma.save(output)
+      await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
+      await removeCheckpoints(output)
+    }
+    await log?.close()
+    if (output !== undefined) await writeReport(output)
+    return report
+  } catch (error) {
+    // What is known of a run that ended early is shown as well; its own error is what counts.
+    await log?.close().catch(() => {})
+    if (output !== undefined) await writeReport(output).catch(() => {})
+    throw error
+  }
+}
+
+function runEvent(
+  { model }: Trainable,
+  stages: readonly ResolvedStage[],
+  checkpoint: Checkpoint | undefined,
+): RunEvent {
+  const { device, config, parameterCount } = model
+  const [first] = model.namedParameters()
+  return {
+    type: 'run',
+    version: packageVersion(),
+    model: { parameters: parameterCount, dtype: first?.[1].dtype ?? 'f32', config },
+    device: { name: device.name, description: device.description },
+    stages,
+    ...(checkpoint !== undefined && { resumed: { stage: checkpoint.state.stage, step: checkpoint.state.step } }),
+  }
+}
+
+async function trainStages(
+  alma: Trainable,
+  stages: readonly ResolvedStage[],
+  checkpoint: Checkpoint | undefined,
+  { output, signal, onProgress }: FinetuneOptions,
+): Promise<StageReport[]> {
   const finished: StageReport[] = [...(checkpoint?.state.finished ?? [])]
-  for (const [index, stage] of resolved.entries()) {
+  for (const [index, stage] of stages.entries()) {
     if (index < (checkpoint?.state.stage ?? 0)) continue
     const report = await trainStage({
       model: alma.model,
       tokenizer: alma.tokenizer,
-      stages: resolved,
+      stages,
       index,
       stage,
       finished: [...finished],
@@ -97,12 +150,5 @@ export async function finetune(
     // What a stage's batches needed is of no use to the next one, or to decoding.
     alma.model.device.releaseCachedMemory()
   }
-
-  const report: FinetuneReport = { stages: finished, ...(output !== undefined && { output }) }
-  if (output !== undefined) {
-    await alma.save(output)
-    await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
-    await removeCheckpoints(output)
-  }
-  return report
+  return finished
 }

@@ -112,6 +112,7 @@ class StageTrainer {
     const begin = performance.now() - this.#seconds * 1000
     let next = this.#fetch(totalSteps)
     while (this.#step < totalSteps && !this.#stopsEarly) {
+      const stepBegin = performance.now()
       const batch = await next
       if (batch === undefined) break
       const record = this.#enqueueStep(batch, totalSteps)
@@ -120,7 +121,7 @@ class StageTrainer {
       next.catch(() => {}) // it is awaited in the next turn; until then an early failure must not count as unhandled
       await this.#finishStep(record, batch)
       this.#seconds = (performance.now() - begin) / 1000
-      this.#reportStep(totalSteps)
+      this.#reportStep(totalSteps, (performance.now() - stepBegin) / 1000)
       if (evaluationDue()) await this.#evaluateUnlessAborted()
       const last = this.#step === totalSteps || this.#stopsEarly
       // After the last step of the last stage the model itself is saved.
@@ -308,15 +309,18 @@ class StageTrainer {
     }
   }
 
-  #reportStep(totalSteps: number): void {
+  #reportStep(totalSteps: number, seconds: number): void {
     const record = this.#losses.at(-1)
     if (record === undefined) return
+    const { allocated, peak } = this.#run.model.device.memory()
     this.#emit({
       type: 'step',
       steps: totalSteps,
       record,
       tokensPerSecond: this.#tokens / Math.max(1e-9, this.#seconds),
       secondsLeft: (this.#seconds / this.#step) * (totalSteps - this.#step),
+      seconds,
+      memory: { allocated, peak },
     })
   }
 

@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Command } from 'commander'
 import { ioError } from '../../errors.js'
 import { type CliIo, writeTo } from '../io.js'
@@ -30,7 +29,7 @@ async function train(recipeFile: string, options: TrainCommandOptions, io: CliIo
     throw ioError('write', output, error)
   }
   await using alma = await loadModel(io, { ...options, model })
-  const progress = await createProgressReporter({ stream: io.stderr, logFile: join(output, 'training-log.jsonl') })
+  const progress = await createProgressReporter({ stream: io.stderr })
   try {
     const report = await alma.finetune(stages, {
       output,
