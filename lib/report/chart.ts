@@ -57,7 +57,7 @@ ${legend(series)}</figure>`
 function seriesMarkup({ points, color, look }: Series, toX: (x: number) => number, toY: (y: number) => number): Markup {
   const single = points.length === 1
   const dots = look === 'dots' || single
-  return html`<g class="series c${color}${look === 'faint' ? ' faint' : ''}"><path d="${pathOf(points, toX, toY)}"/>${
+  return html`<g class="series c${color}${look !== undefined && ` ${look}`}"><path d="${pathOf(points, toX, toY)}"/>${
     dots &&
     points
       .filter(({ y }) => Number.isFinite(y))

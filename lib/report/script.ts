@@ -75,4 +75,5 @@ for (const holder of document.querySelectorAll('.plot')) {
     show(steps[next])
   })
 }
+document.body.dataset.ready = ''
 `

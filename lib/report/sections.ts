@@ -15,7 +15,7 @@ export function header(run: RunData): Markup {
   const ended = run.stages.every((stage) => stage.ended)
   const facts = [
     run.parameters !== undefined &&
-      `${label(run.parameters)} weights${run.dtype === undefined ? '' : ` (${run.dtype})`}`,
+      `${label(Number(run.parameters.toPrecision(3)))} weights${run.dtype === undefined ? '' : ` (${run.dtype})`}`,
     run.device,
     Number.isFinite(run.begun) && `begun ${dateOf(run.begun)}`,
     Number.isFinite(run.updated) && `last event ${dateOf(run.updated)}`,
@@ -45,8 +45,8 @@ ${tile('validation loss', last?.loss.toFixed(3), first === last ? undefined : `f
 ${tile('BLEU', lastScore?.bleu?.toFixed(1), `from ${firstScore?.bleu?.toFixed(1)}`)}
 ${tile('chrF', lastScore?.chrf?.toFixed(1), `from ${firstScore?.chrf?.toFixed(1)}`)}
 ${tile('steps', steps.length.toLocaleString('en'))}
-${tile('tokens', label(tokens))}
-${tile('in steps', durationOf(seconds), seconds > 0 ? `${label(Math.round(tokens / seconds))} tokens/s` : undefined)}
+${tile('tokens', label(Number(tokens.toPrecision(4))))}
+${tile('in steps', durationOf(seconds), seconds > 0 ? `${label(Number((tokens / seconds).toPrecision(3)))} tokens/s` : undefined)}
 ${tile('peak memory', peak > 0 ? bytesOf(peak) : undefined)}
 </dl>`
 }
@@ -183,7 +183,7 @@ function samplesTable({ validation, bestStep }: StageData): Markup | undefined {
 <thead><tr><th></th><th>source</th><th>step ${before.step}</th><th>step ${after.step}</th><th>reference</th></tr></thead>
 <tbody>${rows.map(
     (row) =>
-      html`<tr><td>${row.direction.replace('-', ' → ')}</td>${[
+      html`<tr><td class="short">${row.direction.replace('-', ' → ')}</td>${[
         row.source,
         row.before,
         row.translation,

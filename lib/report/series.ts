@@ -31,16 +31,24 @@ export function thinned(points: readonly Point[], most: number = MOST_POINTS): P
   return result
 }
 
-/** Exponential moving average over about `span` points, without the bias of its beginning; NaNs stay and count nothing. */
+/** The mean of about `span` points around each one, which lags behind nothing; NaNs stay and count nothing. */
 export function smoothed(points: readonly Point[], span: number): Point[] {
-  const keep = 1 - 1 / Math.max(1, span)
-  let mean = 0
-  let weight = 0
-  return points.map(({ x, y }) => {
-    if (!Number.isFinite(y)) return { x, y }
-    mean = keep * mean + (1 - keep) * y
-    weight = keep * weight + (1 - keep)
-    return { x, y: mean / weight }
+  const half = Math.floor(span / 2)
+  // Sums up to each point, so that a long run takes no longer than its length.
+  const sums = [0]
+  const counts = [0]
+  for (const [i, { y }] of points.entries()) {
+    const counted = Number.isFinite(y)
+    sums.push((sums[i] ?? 0) + (counted ? y : 0))
+    counts.push((counts[i] ?? 0) + (counted ? 1 : 0))
+  }
+  const between = (values: readonly number[], from: number, to: number): number =>
+    (values[to] ?? 0) - (values[from] ?? 0)
+  return points.map(({ x, y }, i) => {
+    // As far to both sides: at the ends of the curve a one-sided mean would bend it.
+    const reach = Math.min(half, i, points.length - 1 - i)
+    const [from, to] = [i - reach, i + reach + 1]
+    return { x, y: Number.isFinite(y) ? between(sums, from, to) / between(counts, from, to) : y }
   })
 }
 

@@ -10,10 +10,10 @@ main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}
 h1{font-size:26px;line-height:1.2;margin:0 0 4px;overflow-wrap:anywhere}
 h2{font-size:19px;margin:40px 0 12px}
 h3{font-size:15px;margin:24px 0 8px}
-.sub{color:var(--soft);margin:0}
+.sub{color:var(--soft);margin:0 0 12px}
 .chip{display:inline-block;padding:1px 10px;border-radius:99px;border:1px solid currentColor;font-size:12.5px;font-weight:600;vertical-align:4px;margin-left:10px}
 .chip.good{color:var(--good)}.chip.warn{color:var(--warn)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:24px 0 0;padding:0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:12px;margin:24px 0 0;padding:0}
 .tiles div,figure,.box{background:var(--card);border:1px solid var(--line);border-radius:10px}
 .tiles div{padding:12px 16px}
 .tiles dt{color:var(--soft);font-size:12.5px}
@@ -36,7 +36,7 @@ figcaption{font-weight:600;font-size:14px;margin:0 0 6px 4px}
 .cursor line{stroke:var(--soft);stroke-width:1}
 .cursor circle{fill:var(--c);stroke:var(--card);stroke-width:1.5}
 .c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}.c6{--c:var(--c6)}.c7{--c:var(--c7)}
-.c1 path{stroke-dasharray:none}.c2:not(.faint) path{stroke-dasharray:7 3}.c3 path{stroke-dasharray:2 3}.c4 path{stroke-dasharray:9 3 2 3}
+.dots.c2 path,.dots.c6 path{stroke-dasharray:7 3}.dots.c3 path,.dots.c7 path{stroke-dasharray:2 3}.dots.c4 path{stroke-dasharray:9 3 2 3}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 16px;margin:4px 0 0 4px;padding:0;font-size:13px;color:var(--soft)}
 .legend span,.tip span{display:inline-block;width:10px;height:10px;border-radius:50%;background:var(--c);margin-right:6px}
 .legend .faint span{opacity:.4}
@@ -50,12 +50,13 @@ thead th{border-top:0;color:var(--soft);font-weight:600;font-size:12.5px}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tbody th{font-weight:400}
 .text{overflow-wrap:anywhere;min-width:180px;unicode-bidi:plaintext}
-.own{font-weight:600}
+.own{font-weight:600}.short{white-space:nowrap}
 details{margin-top:12px}
 summary{cursor:pointer;color:var(--accent);width:max-content;max-width:100%}
 code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{margin:0;padding:14px;overflow:auto}
 .notes{margin:12px 0 0;padding-left:20px;color:var(--soft)}
 footer{margin-top:48px;color:var(--soft);font-size:13px}
+@media(max-width:560px){.axis text{font-size:19px}th,td{padding:6px 9px}}
 @media print{body{background:#fff}.tip,.cursor{display:none}figure,.tiles div{break-inside:avoid}}
 `
