@@ -13,6 +13,7 @@ import { type Checkpoint, checkSameStages, readCheckpoint, removeCheckpoints } f
 import type { FinetuneReport, RunEvent, StageReport, TrainingEvent } from './events.js'
 import { openRunLog, runLogName } from './run-log.js'
 import { type ResolvedStage, resolveStage, type Stage } from './stages.js'
+import { TensorboardWriter, tensorboardFolder } from './tensorboard.js'
 import { trainStage } from './trainer.js'
 
 export interface FinetuneOptions {
@@ -23,6 +24,8 @@ export interface FinetuneOptions {
   /** Aborting ends the step in progress, writes a checkpoint (with `output`) and rejects with the signal's reason. */
   readonly signal?: AbortSignal
   readonly onProgress?: (event: TrainingEvent) => void
+  /** Also write event files for TensorBoard, to the folder `tensorboard` in `output`. Default false. */
+  readonly tensorboard?: boolean
 }
 
 /** What is trained: an Alma. */
@@ -34,7 +37,7 @@ export interface Trainable {
 
 export const reportName = 'training-report.json'
 
-const optionNames = ['output', 'resume', 'signal', 'onProgress']
+const optionNames = ['output', 'resume', 'signal', 'onProgress', 'tensorboard']
 
 /**
  * Runs the stages in their order. With `output`, the trained model is saved there when all are done.
@@ -55,6 +58,9 @@ export async function finetune(
   }
   if (resume && output === undefined) {
     throw new AlmaError('ERR_ALMA_OPTION', 'finetune: resume needs an output folder, where the checkpoints are')
+  }
+  if (options.tensorboard === true && output === undefined) {
+    throw new AlmaError('ERR_ALMA_OPTION', 'finetune: tensorboard needs an output folder, where its files go')
   }
   const list: readonly Stage[] = Array.isArray(stages) ? stages : [stages as Stage]
   if (list.length === 0) throw new AlmaError('ERR_ALMA_OPTION', 'finetune: no stages given')
@@ -84,8 +90,13 @@ export async function finetune(
   }
 
   const log = output === undefined ? undefined : await openRunLog(join(output, runLogName))
+  const tensorboard =
+    output !== undefined && options.tensorboard === true
+      ? new TensorboardWriter(join(output, tensorboardFolder))
+      : undefined
   const onEvent = (event: TrainingEvent): void => {
     log?.append(event)
+    tensorboard?.append(event)
     onProgress?.(event)
   }
   try {
@@ -98,11 +109,13 @@ export async function finetune(
       await removeCheckpoints(output)
     }
     await log?.close()
+    await tensorboard?.close()
     if (output !== undefined) await writeReport(output)
     return report
   } catch (error) {
     // What is known of a run that ended early is shown as well; its own error is what counts.
     await log?.close().catch(() => {})
+    await tensorboard?.close().catch(() => {})
     if (output !== undefined) await writeReport(output).catch(() => {})
     throw error
   }

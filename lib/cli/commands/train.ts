@@ -6,6 +6,7 @@ import { addDeviceOptions, addJsonOption, loadModel, type ModelOptions } from '.
 
 interface TrainCommandOptions extends Omit<ModelOptions, 'model'> {
   readonly resume: boolean
+  readonly tensorboard: boolean
   readonly json: boolean
 }
 
@@ -14,6 +15,7 @@ export function trainCommand(program: Command, io: CliIo): void {
     .command('train')
     .description('fine-tune a model as a recipe says: { "model", "output", "stages" } in JSON or YAML')
     .argument('<recipe>', 'recipe file; its paths are relative to it')
+    .option('--tensorboard', 'also write event files for TensorBoard, to tensorboard/ in the output folder', false)
     .option('--resume', 'go on from the newest checkpoint in the output folder', false)
   addJsonOption(addDeviceOptions(command)).action((recipe: string, options: TrainCommandOptions) =>
     train(recipe, options, io),
@@ -34,6 +36,7 @@ async function train(recipeFile: string, options: TrainCommandOptions, io: CliIo
     const report = await alma.finetune(stages, {
       output,
       resume: options.resume,
+      tensorboard: options.tensorboard,
       signal: io.signal,
       onProgress: progress.onProgress,
     })
