@@ -37,7 +37,7 @@ async function main(): Promise<void> {
       data: { type: 'string' },
       size: { type: 'string', default: 'small' },
       device: { type: 'string', default: 'auto' },
-      output: { type: 'string', default: 'bench-recipes' },
+      output: { type: 'string', default: 'runs/recipes' },
       seed: { type: 'string', default: '1' },
       only: { type: 'string', default: '' },
       json: { type: 'boolean', default: false },

@@ -8,6 +8,11 @@ export type DataFinding =
   | 'tooLong' // longer than the stage's limits: cut at the end
   | 'nothingLeft' // so long that nothing of the target would be left
 
+/** Findings that a stage can ask to leave out; empty text and what has nothing left to learn from always is. */
+export const droppedFindings = ['identicalSides', 'wrongScript', 'tooLong'] as const satisfies readonly DataFinding[]
+export type DroppedFinding = (typeof droppedFindings)[number]
+export const defaultDrop: readonly DroppedFinding[] = ['identicalSides', 'wrongScript']
+
 export interface DataReport {
   readonly files: readonly FileReport[]
 }

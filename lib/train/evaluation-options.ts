@@ -1,6 +1,6 @@
 /** What a stage can say about its evaluations; the names are those of transformers' TrainingArguments and EarlyStoppingCallback. */
 import { type FieldChecks, flag, number, oneOf, positiveInteger } from './fields.js'
-import type { ParallelSource } from './stages.js'
+import type { ParallelSource } from './sources.js'
 
 /** What decides which weights are the best. */
 export type BestMetric = 'loss' | 'bleu' | 'chrf'

@@ -26,6 +26,11 @@ export interface FinetuneOptions {
   readonly onProgress?: (event: TrainingEvent) => void
   /** Also write event files for TensorBoard, to the folder `tensorboard` in `output`. Default false. */
   readonly tensorboard?: boolean
+  /**
+   * Folder in which tokenised files are kept for later passes and runs, which may share it at the same time. Default: text is
+   * tokenised in every pass.
+   */
+  readonly tokenCache?: string
 }
 
 /** What is trained: an Alma. */
@@ -37,7 +42,7 @@ export interface Trainable {
 
 export const reportName = 'training-report.json'
 
-const optionNames = ['output', 'resume', 'signal', 'onProgress', 'tensorboard']
+const optionNames = ['output', 'resume', 'signal', 'onProgress', 'tensorboard', 'tokenCache']
 
 /**
  * Runs the stages in their order. With `output`, the trained model is saved there when all are done.
@@ -142,7 +147,7 @@ async function trainStages(
   alma: Trainable,
   stages: readonly ResolvedStage[],
   checkpoint: Checkpoint | undefined,
-  { output, signal, onProgress }: FinetuneOptions,
+  { output, signal, onProgress, tokenCache }: FinetuneOptions,
 ): Promise<StageReport[]> {
   const finished: StageReport[] = [...(checkpoint?.state.finished ?? [])]
   for (const [index, stage] of stages.entries()) {
@@ -156,6 +161,7 @@ async function trainStages(
       finished: [...finished],
       ...(output !== undefined && { output }),
       ...(checkpoint?.state.stage === index && { checkpoint }),
+      ...(tokenCache !== undefined && { tokenCache }),
       ...(signal && { signal }),
       ...(onProgress && { onEvent: onProgress }),
     })

@@ -4,11 +4,5 @@ export { Optimizer, type OptimizerOptions } from './optimizer.js'
 export { createProgressReporter, type ProgressReporter } from './progress.js'
 export { type Recipe, readRecipe } from './recipe.js'
 export { learningRateAt, type ScheduleOptions, warmupSteps } from './schedule.js'
-export type {
-  MonolingualSource,
-  MonolingualStage,
-  ParallelSource,
-  ParallelStage,
-  ScheduleName,
-  Stage,
-} from './stages.js'
+export type { MonolingualSource, ParallelSource, PseudoMonolingualSource, TextSource } from './sources.js'
+export type { MonolingualStage, ParallelStage, ScheduleName, Stage } from './stages.js'

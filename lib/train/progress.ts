@@ -1,4 +1,6 @@
 /** Showing a training run: one line that renews itself on a terminal, and a line of JSON an event in a log file. */
+import { droppedText } from './data-check.js'
+import { type DataReport, findingNames } from './data-report.js'
 import type { TrainingEvent, ValidationRecord } from './events.js'
 import { openRunLog } from './run-log.js'
 
@@ -83,7 +85,7 @@ function evaluated({ step, loss, bleu, chrf }: ValidationRecord): string {
 function describe(event: TrainingEvent): string | undefined {
   if (event.type === 'run') {
     const { model, device } = event
-    return `${(model.parameters / 1e6).toFixed(1)} million weights (${model.dtype}) on ${device.description}`
+    return `${model.parameters.toLocaleString('en')} weights (${model.dtype}) on ${device.description}`
   }
   const stage = `stage ${event.stage + 1}`
   switch (event.type) {
@@ -93,6 +95,8 @@ function describe(event: TrainingEvent): string | undefined {
       return `${stage} ${evaluated(event.record)}${event.best ? ' (best)' : ''}`
     case 'checkpoint':
       return `${stage} step ${event.step}: checkpoint ${event.path}`
+    case 'data':
+      return dataLines(stage, event.report).join('\n')
     case 'stoppedEarly':
       return `${stage} step ${event.step}: stopped early after ${event.reason}`
     case 'skipped':
@@ -100,6 +104,17 @@ function describe(event: TrainingEvent): string | undefined {
     default:
       return undefined
   }
+}
+
+function dataLines(stage: string, { files }: DataReport): string[] {
+  return files.flatMap(({ path, read, complete, kept, findings, warnings }) => {
+    const dropped = findings.some((finding) => finding.dropped) ? `; ${droppedText(findings, findingNames)}` : ''
+    const part = complete ? '' : 'the first '
+    return [
+      `${stage} data: ${path}: ${part}${read} read, ${kept} to train on${dropped}`,
+      ...warnings.map((text) => `${stage} data: ${path}: warning: ${text}`),
+    ]
+  })
 }
 
 /** Seconds as 1:05 or 2:03:09. */

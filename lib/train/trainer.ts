@@ -21,6 +21,7 @@ import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from '.
 import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
 import { Optimizer } from './optimizer.js'
 import { learningRateAt, warmupSteps } from './schedule.js'
+import { isCounted, StageCorpus } from './stage-corpus.js'
 import type { ResolvedStage } from './stages.js'
 
 /** Steps in a row without finite gradients after which going on is pointless. */
@@ -39,6 +40,8 @@ export interface StageRun {
   readonly output?: string
   /** A checkpoint of this very stage, to go on from. */
   readonly checkpoint?: Checkpoint
+  /** Folder for token caches. */
+  readonly tokenCache?: string
   readonly signal?: AbortSignal
   readonly onEvent?: (event: TrainingEvent) => void
 }
@@ -67,6 +70,7 @@ class StageTrainer {
   /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
   readonly #lossSum: Tensor
   readonly #gradScale: Tensor
+  #corpus: StageCorpus | undefined
   #stream: ExampleStream | undefined
   #evaluation: Evaluation | undefined
 
@@ -91,15 +95,21 @@ class StageTrainer {
     const { tokenizer, stage, index, checkpoint, signal } = this.#run
     signal?.throwIfAborted()
     if (checkpoint !== undefined) await this.#restore(checkpoint)
-    const totalSteps = await stageSteps(tokenizer, stage, signal)
+    const { tokenCache } = this.#run
+    const corpus = await StageCorpus.open(tokenizer, stage, {
+      ...(tokenCache !== undefined && { tokenCache }),
+      ...(signal && { signal }),
+    })
+    this.#corpus = corpus
+    this.#emit({ type: 'data', report: corpus.report })
+    const totalSteps = await stageSteps(corpus, stage)
     const evaluation = await Evaluation.open(this.#run.model, tokenizer, stage)
     this.#evaluation = evaluation
     const tenth = Math.max(1, Math.ceil(totalSteps / 10))
     const evaluationSteps = evaluation.isEmpty ? Infinity : (stage.evaluationSteps ?? tenth)
     const saveSteps = this.#run.output === undefined ? Infinity : (stage.saveSteps ?? tenth)
-    const limited = stage.maxSteps !== undefined || (stage.kind === 'monolingual' && stage.maxTokens !== undefined)
-    const epochs = stage.epochs ?? (limited ? Infinity : 1)
-    this.#stream = openExamples(tokenizer, stage, epochs, this.#examples ?? undefined)
+    const epochs = stage.epochs ?? (isCounted(stage) ? 1 : Infinity)
+    this.#stream = openExamples(corpus, stage, epochs, this.#examples ?? undefined)
     this.#emit({ type: 'stage', steps: totalSteps, resumedAt: this.#step })
     // Before the first step, at intervals and after the last. A run that was stopped inside one does it when it goes on.
     const evaluationDue = (): boolean =>
@@ -149,6 +159,7 @@ class StageTrainer {
     this.#lossSum.dispose()
     this.#gradScale.dispose()
     await this.#stream?.close()
+    await this.#corpus?.close()
   }
 
   /** The next step's examples; undefined at the end of the data. */
@@ -346,14 +357,14 @@ async function withTensors<T>(tensors: NamedTensors, use: (tensors: NamedTensors
   }
 }
 
-async function stageSteps(tokenizer: Tokenizer, stage: ResolvedStage, signal?: AbortSignal): Promise<number> {
+async function stageSteps(corpus: StageCorpus, stage: ResolvedStage): Promise<number> {
   const limits: number[] = []
   if (stage.maxSteps !== undefined) limits.push(stage.maxSteps)
   if (stage.kind === 'monolingual' && stage.maxTokens !== undefined) {
     limits.push(Math.ceil(stage.maxTokens / (stage.batchSize * stage.blockSize)))
   }
-  if (stage.epochs !== undefined || limits.length === 0) {
-    const count = await countExamples(tokenizer, stage, signal)
+  if (isCounted(stage)) {
+    const count = await countExamples(corpus, stage)
     limits.push(Math.ceil((count * (stage.epochs ?? 1)) / stage.batchSize))
   }
   return Math.min(...limits)

@@ -7,7 +7,7 @@ import { writeReport } from '../../lib/report/report.js'
 import { tinyAlma, tinyData } from '../train/support.js'
 import { type Line, runFolder, runLine, stepLine, validationLine } from './run.js'
 
-const hostile = `</script><script>document.title='taken'</script><img src=x onerror="document.title='taken'">&lt;b&gt;'"\u0000\ud800`
+const hostile = `</script><script>document.title='taken'</script><img src=x onerror=document.title=1><script>document.title=2</script>&lt;b&gt;'"\u0000\ud800`
 
 const lines = (translation: string): Line[] => [
   runLine('monolingual', 'parallel'),

@@ -7,6 +7,7 @@ import { addDeviceOptions, addJsonOption, loadModel, type ModelOptions } from '.
 interface TrainCommandOptions extends Omit<ModelOptions, 'model'> {
   readonly resume: boolean
   readonly tensorboard: boolean
+  readonly tokenCache?: string
   readonly json: boolean
 }
 
@@ -16,6 +17,7 @@ export function trainCommand(program: Command, io: CliIo): void {
     .description('fine-tune a model as a recipe says: { "model", "output", "stages" } in JSON or YAML')
     .argument('<recipe>', 'recipe file; its paths are relative to it')
     .option('--tensorboard', 'also write event files for TensorBoard, to tensorboard/ in the output folder', false)
+    .option('--token-cache <folder>', 'keep tokenised files there for later passes and runs')
     .option('--resume', 'go on from the newest checkpoint in the output folder', false)
   addJsonOption(addDeviceOptions(command)).action((recipe: string, options: TrainCommandOptions) =>
     train(recipe, options, io),
@@ -37,6 +39,7 @@ async function train(recipeFile: string, options: TrainCommandOptions, io: CliIo
       output,
       resume: options.resume,
       tensorboard: options.tensorboard,
+      ...(options.tokenCache !== undefined && { tokenCache: options.tokenCache }),
       signal: io.signal,
       onProgress: progress.onProgress,
     })
