@@ -86,6 +86,7 @@ class PieceWriter {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return // of no bytes zlib takes the CRC to be that of a new beginning
     this.crc = crc32(bytes, this.crc)
     for (let from = 0; from < bytes.length; ) {
       const part = bytes.subarray(from, from + PIECE_BYTES - this.#filled)

@@ -53,7 +53,7 @@ describe('the report', () => {
     // Loss, by language, chrF, BLEU, norm, rate, throughput, memory; stage 1 has no evaluations.
     expect(page.match(/<svg/g)).toHaveLength(5 + 8)
     expect(page).toMatch(/validation loss<\/dt><dd>2\.000 <small>from 4\.000/)
-    const markup = page.replaceAll(/<script>[^]*?<\/script>/g, '')
+    const markup = page.replaceAll(/<script>[\s\S]*?<\/script>/g, '')
     expect(markup).not.toMatch(/undefined|NaN|\[object/)
   })
 
