@@ -1,9 +1,10 @@
 /** What is known of a training run, read from its log; the log may be of a run in progress, or damaged. */
-import { readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { AlmaError, ioError } from '../errors.js'
 import { isObject, isString } from '../files/json.js'
 import { type DataFinding, type DataReport, findingNames } from '../train/data-report.js'
+import { EventLoopBudget } from '../train/event-loop.js'
 import type { StepRecord, TranslationSample, ValidationRecord } from '../train/events.js'
 import { runLogName } from '../train/run-log.js'
 
@@ -59,14 +60,17 @@ interface MutableStage {
 /** @throws AlmaError ERR_ALMA_IO when `folder` has no log, ERR_ALMA_CORPUS when it is not the log of a run */
 export async function readRun(folder: string): Promise<RunData> {
   const path = join(folder, runLogName)
-  let text: string
+  const reader = new LogReader()
+  const budget = new EventLoopBudget()
   try {
-    text = await readFile(path, 'utf8')
+    const file = await open(path)
+    for await (const line of file.readLines({ encoding: 'utf8' })) {
+      if (line.trim() !== '') reader.read(line)
+      await budget.breathe()
+    }
   } catch (error) {
     throw ioError('read', path, error)
   }
-  const reader = new LogReader()
-  for (const line of text.split('\n')) if (line.trim() !== '') reader.read(line)
   if (reader.stages.length === 0) {
     throw new AlmaError('ERR_ALMA_CORPUS', `${path}: not the log of a training run: it has no line of type "run"`)
   }

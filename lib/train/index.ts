@@ -1,4 +1,15 @@
-export type { FinetuneReport, StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
+export type { DataFinding, DataReport, DroppedFinding, FileReport, FindingCount } from './data-report.js'
+export type { BestMetric, EvaluationOptions } from './evaluation-options.js'
+export type {
+  DirectionScores,
+  FinetuneReport,
+  RunEvent,
+  StageReport,
+  StepRecord,
+  TrainingEvent,
+  TranslationSample,
+  ValidationRecord,
+} from './events.js'
 export { type FinetuneOptions, finetune } from './finetune.js'
 export { Optimizer, type OptimizerOptions } from './optimizer.js'
 export { createProgressReporter, type ProgressReporter } from './progress.js'

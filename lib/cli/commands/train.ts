@@ -43,7 +43,9 @@ async function train(recipeFile: string, options: TrainCommandOptions, io: CliIo
       signal: io.signal,
       onProgress: progress.onProgress,
     })
-    const text = options.json ? JSON.stringify(report) : `The trained model is in ${output}`
+    const text = options.json
+      ? JSON.stringify(report)
+      : `The trained model is in ${output}, and a report of its training in report.html there`
     await writeTo(io.stdout, `${text}\n`, io.signal)
   } finally {
     await progress.close()
