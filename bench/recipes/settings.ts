@@ -14,9 +14,6 @@ export interface RecipeSettings {
   readonly maxNewTokens: number
   readonly monolingual: StageSettings & { readonly blockSize: number }
   readonly parallel: StageSettings & { readonly epochs: number }
-  /** Stage 2 with adapters alone. */
-  readonly lora: { readonly rank: number; readonly learningRate: number }
-  readonly preference: StageSettings & { readonly rows: number }
 }
 
 interface StageSettings {
@@ -42,8 +39,6 @@ export const recipeSettings: Readonly<Record<RecipeSize, RecipeSettings>> = {
     maxNewTokens: 16,
     monolingual: { batchSize: 8, learningRate: 2e-3, blockSize: 64 },
     parallel: { batchSize: 32, learningRate: 2e-3, epochs: 1 },
-    lora: { rank: 4, learningRate: 4e-3 },
-    preference: { batchSize: 8, learningRate: 1e-4, rows: 32 },
   },
   /** A few minutes a row on two processor cores: 1.1 million weights, and small batches for many steps. */
   small: {
@@ -58,8 +53,6 @@ export const recipeSettings: Readonly<Record<RecipeSize, RecipeSettings>> = {
     maxNewTokens: 96,
     monolingual: { batchSize: 16, learningRate: 2e-3, blockSize: 128 },
     parallel: { batchSize: 16, learningRate: 3e-3, epochs: 1 },
-    lora: { rank: 16, learningRate: 6e-3 },
-    preference: { batchSize: 16, learningRate: 1e-4, rows: 2000 },
   },
   /** For a GPU: 110 million weights, whole sentences, several passes over the pairs. */
   large: {
@@ -74,7 +67,5 @@ export const recipeSettings: Readonly<Record<RecipeSize, RecipeSettings>> = {
     maxNewTokens: 256,
     monolingual: { batchSize: 64, learningRate: 6e-4, blockSize: 512 },
     parallel: { batchSize: 128, learningRate: 6e-4, epochs: 3 },
-    lora: { rank: 16, learningRate: 2e-3 },
-    preference: { batchSize: 64, learningRate: 5e-5, rows: 10_000 },
   },
 }

@@ -40,6 +40,7 @@ export function monolingualStage(
     batchSize,
     learningRate,
     maxTokens,
+    drop: [],
     warmupRatio: 0.05,
     betas: [0.9, 0.98],
     seed,
@@ -55,6 +56,7 @@ export function parallelStage(data: RecipeData, settings: RecipeSettings, seed: 
     batchSize,
     learningRate,
     epochs,
+    drop: [], // as ALMA's own code
     maxNewTokens: settings.maxNewTokens,
     predictWithGenerate: true,
     predictSamples: Math.min(50, settings.testSentences),

@@ -22,10 +22,6 @@ export async function inspect(file: TextFile, options: InspectOptions = {}): Pro
   let complete = true
   for await (const pending of file.sequences(check)) {
     signal?.throwIfAborted()
-    if (limit !== undefined && (lengths.length >= limit.sequences || check.tokens >= limit.tokens)) {
-      complete = false
-      break
-    }
     const sequence = await pending()
     if (sequence !== undefined) {
       check.kept++
@@ -34,6 +30,10 @@ export async function inspect(file: TextFile, options: InspectOptions = {}): Pro
     lengths.push(sequence?.ids.length ?? 0)
     await onSequence?.(sequence)
     await budget.breathe()
+    if (limit !== undefined && (lengths.length >= limit.sequences || check.tokens >= limit.tokens)) {
+      complete = false
+      break
+    }
   }
   if (complete) file.lengths = Uint32Array.from(lengths)
   return check.report(file.path, file.languages, complete)
