@@ -225,6 +225,7 @@ async function* preference(
     }
     const need = (text: string | undefined, key: string): string => {
       if (text === undefined) throw fail(where, `has ${keysOf(value)}; "${key}" is missing`)
+      if (text.trim() === '') throw fail(where, `"${key}" is blank`)
       return text
     }
     const directions = field('directions')?.split('-')
