@@ -300,31 +300,35 @@ export function directionOf({ from, to }: ParallelSentence): string {
 }
 
 /**
- * Examples of one pass, from the lengths of the sequences alone: the stage's length in steps follows from it.
+ * Examples of so many passes, from the lengths of the sequences alone: the stage's length in steps follows from it.
  *
  * @throws AlmaError ERR_ALMA_CORPUS when there is none
  */
-export async function countExamples(corpus: StageCorpus, stage: ResolvedStage): Promise<number> {
+export async function countExamples(corpus: StageCorpus, stage: ResolvedStage, epochs: number): Promise<number> {
   const count =
     stage.kind === 'parallel'
-      ? corpus.report.files.reduce((sum, { kept }) => sum + kept, 0)
-      : await countBlocks(corpus, stage)
+      ? epochs * corpus.report.files.reduce((sum, { kept }) => sum + kept, 0)
+      : await countBlocks(corpus, stage, epochs)
   if (count === 0) throw noExamples(corpus, stage)
   return count
 }
 
-/** Goes through the pass as {@link MonolingualExamples} does, with numbers in place of documents. */
-async function countBlocks(corpus: StageCorpus, stage: MonolingualResolved): Promise<number> {
+/** Goes through the passes as {@link MonolingualExamples} does, with lengths in place of documents; no two passes need be as long. */
+async function countBlocks(corpus: StageCorpus, stage: MonolingualResolved, epochs: number): Promise<number> {
   const budget = new EventLoopBudget()
   const lengthsOf = async function* (source: number): AsyncGenerator<number> {
     yield* corpus.files[source]?.lengths ?? []
   }
-  let tokens = 0
-  for await (const { item } of documentsOf(stage, 0, lengthsOf)) {
-    tokens += item
-    await budget.breathe()
+  let blocks = 0
+  for (let epoch = 0; epoch < epochs; epoch++) {
+    let tokens = 0
+    for await (const { item } of documentsOf(stage, epoch, lengthsOf)) {
+      tokens += item
+      await budget.breathe()
+    }
+    blocks += Math.floor(tokens / stage.blockSize)
   }
-  return Math.floor(tokens / stage.blockSize)
+  return blocks
 }
 
 function noExamples(corpus: StageCorpus, stage: ResolvedStage): Error {

@@ -364,8 +364,8 @@ async function stageSteps(corpus: StageCorpus, stage: ResolvedStage): Promise<nu
     limits.push(Math.ceil(stage.maxTokens / (stage.batchSize * stage.blockSize)))
   }
   if (isCounted(stage)) {
-    const count = await countExamples(corpus, stage)
-    limits.push(Math.ceil((count * (stage.epochs ?? 1)) / stage.batchSize))
+    const count = await countExamples(corpus, stage, stage.epochs ?? 1)
+    limits.push(Math.ceil(count / stage.batchSize))
   }
   return Math.min(...limits)
 }

@@ -53,7 +53,7 @@ async function examplesOf(stage: Stage, tokenCache?: string, epochs = 1) {
     const stream = openExamples(corpus, resolved, epochs)
     const examples = []
     for (let next = await stream.next(); next !== undefined; next = await stream.next()) examples.push(next)
-    return { examples, report: corpus.report, count: await countExamples(corpus, resolved) }
+    return { examples, report: corpus.report, count: await countExamples(corpus, resolved, epochs) }
   } finally {
     await corpus.close()
   }
@@ -235,6 +235,7 @@ describe('token caches', () => {
     const times = files.map((name) => statSync(join(cache, name)).mtimeMs)
     const used = await examplesOf(stage(), cache, 2)
     expect(plain.examples.length).toBeGreaterThan(20)
+    expect(plain.count).toBe(plain.examples.length)
     expect(made).toEqual(plain)
     expect(used).toEqual(plain)
     expect(readdirSync(cache)).toEqual(files)
