@@ -49,8 +49,8 @@ export async function prepareData(
   const english = new Set(all.map(({ en }) => en))
   for (const name of names.filter((candidate) => /^train\.[a-z]{2}-en\./.test(candidate))) {
     const from = name.slice('train.'.length, 'train.xx'.length)
-    for await (const { target } of readParallel(join(alma, name), { from, to: 'en' })) {
-      if (clean(target)) english.add(target)
+    for await (const { source, target } of readParallel(join(alma, name), { from, to: 'en' })) {
+      if (clean(source) && clean(target)) english.add(target)
     }
   }
 
