@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { saveModelAsGguf } from '../../lib/alma/save-gguf.js'
 import { createLlama, normalizeConfig, saveGguf } from '../../lib/model/index.js'
 import { f16Of } from '../../lib/model/save-gguf.js'
-import { type Device } from '../../lib/runtime/index.js'
+import type { Device } from '../../lib/runtime/index.js'
 import { ggufTokenizer } from '../../lib/text/index.js'
 import { tinyAlma } from '../alma/tiny-model.js'
 import { openDevice } from '../support/devices.js'
@@ -13,17 +13,22 @@ import { openDevice } from '../support/devices.js'
 /** A reader of its own, by the format's description. */
 function readGguf(file: Buffer) {
   let at = 0
-  const u32 = (): number => file.readUInt32LE((at += 4) - 4)
-  const u64 = (): number => Number(file.readBigUInt64LE((at += 8) - 8))
+  /** Where the next `bytes` bytes begin. */
+  const take = (bytes: number): number => {
+    at += bytes
+    return at - bytes
+  }
+  const u32 = (): number => file.readUInt32LE(take(4))
+  const u64 = (): number => Number(file.readBigUInt64LE(take(8)))
   const string = (): string => {
-    const length = u64()
-    return file.toString('utf8', at, (at += length))
+    const start = take(u64())
+    return file.toString('utf8', start, at)
   }
   const value = (type: number): unknown => {
     if (type === 4) return u32()
-    if (type === 5) return file.readInt32LE((at += 4) - 4)
-    if (type === 6) return file.readFloatLE((at += 4) - 4)
-    if (type === 7) return file[at++] === 1
+    if (type === 5) return file.readInt32LE(take(4))
+    if (type === 6) return file.readFloatLE(take(4))
+    if (type === 7) return file[take(1)] === 1
     if (type === 8) return string()
     if (type !== 9) throw new Error(`type ${type}`)
     const element = u32()
@@ -86,19 +91,35 @@ describe('saveGguf', () => {
       'llama.embedding_length': 24,
       'llama.feed_forward_length': 40,
     })
-    const names = ['attn_norm', 'attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_norm', 'ffn_gate', 'ffn_up', 'ffn_down']
+    const names = [
+      'attn_norm',
+      'attn_q',
+      'attn_k',
+      'attn_v',
+      'attn_output',
+      'ffn_norm',
+      'ffn_gate',
+      'ffn_up',
+      'ffn_down',
+    ]
     const expected = [0, 1].flatMap((layer) => names.map((name) => `blk.${layer}.${name}.weight`))
     expect([...tensors.keys()].sort()).toEqual(
       [...expected, 'token_embd.weight', 'output_norm.weight', 'output.weight'].sort(),
     )
     for (const [name, tensor] of model.namedParameters()) {
       const found = tensors.get(
-        name === 'model.embed_tokens.weight' ? 'token_embd.weight' : name.includes('down_proj') ? `blk.${name.split('.')[2]}.ffn_down.weight` : '',
+        name === 'model.embed_tokens.weight'
+          ? 'token_embd.weight'
+          : name.includes('down_proj')
+            ? `blk.${name.split('.')[2]}.ffn_down.weight`
+            : '',
       )
       if (found === undefined) continue
       expect(found.shape).toEqual(tensor.shape)
       expect(found.offset % 32).toBe(0)
-      expect(file.subarray(found.offset, found.offset + tensor.byteLength)).toEqual(Buffer.from(await tensor.readBytes()))
+      expect(file.subarray(found.offset, found.offset + tensor.byteLength)).toEqual(
+        Buffer.from(await tensor.readBytes()),
+      )
     }
     model.dispose()
   })
@@ -125,7 +146,9 @@ describe('saveGguf', () => {
         const [head, inHead] = [Math.floor(row / 8), row % 8]
         const from = head * 8 + (inHead % 2 === 0 ? inHead / 2 : (inHead - 1) / 2 + 4)
         const offset = (written?.offset ?? 0) + row * rowBytes
-        expect(file.subarray(offset, offset + rowBytes)).toEqual(source.subarray(from * rowBytes, (from + 1) * rowBytes))
+        expect(file.subarray(offset, offset + rowBytes)).toEqual(
+          source.subarray(from * rowBytes, (from + 1) * rowBytes),
+        )
       }
     }
     model.dispose()
