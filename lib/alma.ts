@@ -1,3 +1,4 @@
+import { streamDocument, translateDocuments } from './alma/documents.js'
 import { Lifetime } from './alma/lifetime.js'
 import {
   type CreateOptions,
@@ -18,7 +19,7 @@ import {
 import { saveModel } from './alma/save.js'
 import { requireScoreOptions, scorePairs } from './alma/score.js'
 import { withStops } from './alma/stop-at-newline.js'
-import { streamTranslation, type Translator, translateTexts } from './alma/translate.js'
+import type { Translator } from './alma/translate.js'
 import { translateSource } from './alma/translate-many.js'
 import {
   type GenerateOptions,
@@ -158,7 +159,8 @@ export class Alma {
   }
 
   /**
-   * Translates a text, or many in batches; results are in the order of the texts. A translation is one line, as with ALMA.
+   * Translates a text, or many in batches; results are in the order of the texts. A text of several lines is translated line by
+   * line and a line that is too long sentence by sentence (option `split`); the white space between them stays.
    *
    * @throws AlmaError ERR_ALMA_OPTION, ERR_ALMA_LANGUAGE, ERR_ALMA_CONTEXT (a text that leaves no room for its translation),
    *   ERR_ALMA_TOKENIZER, ERR_ALMA_OUT_OF_MEMORY, ERR_ALMA_DISPOSED; the signal's reason.
@@ -171,7 +173,7 @@ export class Alma {
     if (!single && !isArrayOf(texts, isString)) throw optionError('texts', 'a string or an array of strings', texts)
     const list = single ? [texts] : texts
     const translations = await this.#call(options.signal, (signal) =>
-      translateTexts(this.#translator(), list, { ...options, signal }),
+      translateDocuments(this.#translator(), list, { ...options, signal }),
     )
     const [first] = translations
     return single && first !== undefined ? first : translations
@@ -188,7 +190,7 @@ export class Alma {
     const translator = this.#translator()
     return (async function* () {
       using call = lifetime.call(options.signal)
-      yield* streamTranslation(translator, text, { ...options, signal: call.signal })
+      yield* streamDocument(translator, text, { ...options, signal: call.signal })
     })()
   }
 

@@ -1,8 +1,9 @@
 /** How well a model translates a test set. */
 
+import { translateDocuments } from './alma/documents.js'
 import { type PromptOptions, requireText, requireTranslateOptions, type TranslateOptions } from './alma/options.js'
 import { scorePairs } from './alma/score.js'
-import { isBlank, type Translator, translateTexts } from './alma/translate.js'
+import { isBlank, type Translator } from './alma/translate.js'
 import { optionError } from './decode/index.js'
 import { AlmaError } from './errors.js'
 import { type BleuScore, type BleuTokenizer, type ChrfScore, metrics } from './metrics/index.js'
@@ -78,7 +79,7 @@ export async function evaluateCorpus(
   const sources = pairs.map(({ source }) => source)
   const references = pairs.map(({ target }) => target)
   const started = performance.now()
-  const translations = await translateTexts(translator, sources, translateOptions)
+  const translations = await translateDocuments(translator, sources, translateOptions)
   const seconds = (performance.now() - started) / 1000
   const hypotheses = translations.map(({ text }) => text)
   const loss = wantsLoss ? await referenceLoss(translator, pairs, translateOptions) : undefined
@@ -121,14 +122,16 @@ async function referenceLoss(
   pairs: readonly EvaluationPair[],
   options: PromptOptions & Pick<TranslateOptions, 'signal'>,
 ): Promise<number | undefined> {
-  const { from, to, template, separator, signal } = options
+  const { from, to, template, separator, promptStyle, signal } = options
   // A shown example changes what the model is asked; scoring has no examples.
-  if (options.examples !== undefined && options.examples.length > 0) return undefined
+  const { examples, glossary = [] } = options
+  if (typeof examples === 'function' || (examples?.length ?? 0) + glossary.length > 0) return undefined
   const rows = pairs.filter(({ source }) => !isBlank(source)).map((pair) => ({ ...pair, from, to }))
   try {
     const scores = await scorePairs(translator, rows, {
       ...(template !== undefined && { template }),
       ...(separator !== undefined && { separator }),
+      ...(promptStyle !== undefined && { promptStyle }),
       ...(signal !== undefined && { signal }),
     })
     const tokens = scores.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0)

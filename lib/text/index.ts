@@ -10,6 +10,7 @@ export {
   readParallel,
   readPreference,
 } from './corpus.js'
+export { type GgufTokenizer, ggufTokenizer } from './gguf-tokenizer.js'
 export {
   Interleaved,
   type InterleaveOptions,
@@ -22,13 +23,17 @@ export {
   type CleanTranslationOptions,
   cleanTranslation,
   encodeTranslation,
+  glossaryExamples,
   type LanguageLike,
+  type PromptStyle,
+  promptStyles,
   type TranslationExample,
   type TranslationPromptOptions,
   translationPrompt,
 } from './prompt.js'
 export { Random, type RandomState } from './random.js'
 export { saveTrainedTokenizer } from './save-tokenizer.js'
+export { type Document, type SplitMode, sentencesOf, splitDocument, splitModes } from './segments.js'
 export { type ShuffleOptions, shuffled } from './shuffle.js'
 export {
   type DecodeOptions,
