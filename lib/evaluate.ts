@@ -6,8 +6,10 @@ import { scorePairs } from './alma/score.js'
 import { isBlank, type Translator } from './alma/translate.js'
 import { optionError } from './decode/index.js'
 import { AlmaError } from './errors.js'
+import { bleuTokenizerFor } from './metrics/bleu-tokenizer.js'
 import { type BleuScore, type BleuTokenizer, type ChrfScore, metrics } from './metrics/index.js'
-import { findLanguage, type LanguageLike, readParallel } from './text/index.js'
+import { type LanguageLike, readParallel } from './text/index.js'
+import { languageOf } from './text/prompt.js'
 
 /** A file of sentence pairs (ALMA JSON, JSON Lines or TSV, plain or gzip); languages that it lacks are those of the options. */
 export interface EvaluationFile {
@@ -84,7 +86,7 @@ export async function evaluateCorpus(
   const hypotheses = translations.map(({ text }) => text)
   const loss = wantsLoss ? await referenceLoss(translator, pairs, translateOptions) : undefined
   return {
-    bleu: metrics.bleu(hypotheses, references, { tokenize: wantedTokenizer ?? tokenizerOf(to) }),
+    bleu: metrics.bleu(hypotheses, references, { tokenize: wantedTokenizer ?? bleuTokenizerFor(languageOf(to).code) }),
     chrf: metrics.chrf(hypotheses, references),
     ...(loss !== undefined && { loss }),
     count: pairs.length,
@@ -141,9 +143,4 @@ async function referenceLoss(
     if (error instanceof AlmaError && error.code === 'ERR_ALMA_CONTEXT') return undefined
     throw error
   }
-}
-
-function tokenizerOf(to: LanguageLike): BleuTokenizer {
-  const code = (typeof to === 'string' ? findLanguage(to) : to)?.code
-  return code === 'zh' ? 'zh' : code === 'ja' || code === 'th' ? 'char' : '13a'
 }

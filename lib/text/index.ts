@@ -47,9 +47,11 @@ export { type TokenizerJson, type TrainBpeOptions, trainBpeTokenizer } from './t
 export {
   BlockPacker,
   type BlockPackerState,
+  labelsFrom,
   monolingualDocument,
   type ParallelExampleOptions,
   type ParallelSentence,
   parallelExample,
+  parallelSequence,
   type TrainingExample,
 } from './training-examples.js'
