@@ -44,6 +44,7 @@ struct Problem {
   int tiles_m, tiles_n;
   int depth_tiles;  // of a part of k
   bool accumulate, f32_out;
+  bool pairs;  // of elements of c lie in one aligned word, in every row
 };
 
 // The place of the tile of block `index`: down the rows of a group first.
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(C::kThreads, 1) matmul_tensor_cores_kernel(con
       for (int j = 0; j < C::kWarpN / 8; ++j) {
         const int64_t at_column = column + warp_n + j * 8 + lane % 4 * 2;
         if (at_column >= p.n) continue;
-        const bool has_high = at_column + 1 < p.n, both = has_high && p.n % 2 == 0;
+        const bool has_high = at_column + 1 < p.n, both = has_high && p.pairs;
         const int64_t at = split + at_row * p.n + at_column;
         if (p.f32_out) {
           put(static_cast<float*>(p.c) + at, acc[i][j][2 * half], acc[i][j][2 * half + 1], p.accumulate, has_high,
@@ -191,7 +192,8 @@ void launch_config(Context& context, const MatmulArgs& args, bool may_split) {
                   static_cast<int>(tiles_n),
                   static_cast<int>(per_split),
                   args.accumulate,
-                  args.c.dtype == DType::f32};
+                  args.c.dtype == DType::f32,
+                  args.n % 2 == 0 && aligned(2 * size_of(args.c.dtype), args.c)};
   const int64_t count = args.m * args.n;
   float* parts = nullptr;
   if (splits > 1) {
@@ -199,6 +201,7 @@ void launch_config(Context& context, const MatmulArgs& args, bool may_split) {
     problem.c = parts;
     problem.accumulate = false;
     problem.f32_out = true;
+    problem.pairs = args.n % 2 == 0;
   }
   dim3 grid = grid_of("matmul", tiles_m * tiles_n);
   grid.y = static_cast<unsigned>(splits);
@@ -233,8 +236,7 @@ bool fits_tensor_cores(const MatmulArgs& args) {
   if (args.a.dtype != DType::bf16 || args.b.dtype != DType::bf16 || !aligned(16, args.a, args.b)) return false;
   const int64_t row_of_a = args.layout == MatmulLayout::tn ? args.m : args.k;
   const int64_t row_of_b = args.layout == MatmulLayout::nt ? args.k : args.n;
-  const bool pairs = reinterpret_cast<uintptr_t>(args.c.data) % (2 * size_of(args.c.dtype)) == 0;
-  return row_of_a % 8 == 0 && row_of_b % 8 == 0 && (pairs || args.n % 2 != 0);
+  return row_of_a % 8 == 0 && row_of_b % 8 == 0;
 }
 
 void matmul_tensor_cores(Context& context, const MatmulArgs& args) {
