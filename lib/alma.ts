@@ -1,3 +1,4 @@
+import { streamDocument, translateDocuments } from './alma/documents.js'
 import { Lifetime } from './alma/lifetime.js'
 import {
   type CreateOptions,
@@ -17,7 +18,8 @@ import {
 } from './alma/options.js'
 import { saveModel } from './alma/save.js'
 import { requireScoreOptions, scorePairs } from './alma/score.js'
-import { streamTranslation, type Translator, translateTexts } from './alma/translate.js'
+import { withStops } from './alma/stop-at-newline.js'
+import type { Translator } from './alma/translate.js'
 import { translateSource } from './alma/translate-many.js'
 import {
   type GenerateOptions,
@@ -157,7 +159,8 @@ export class Alma {
   }
 
   /**
-   * Translates a text, or many in batches; results are in the order of the texts. A translation is one line, as with ALMA.
+   * Translates a text, or many in batches; results are in the order of the texts. A text of several lines is translated line by
+   * line and a line that is too long sentence by sentence (option `split`); the white space between them stays.
    *
    * @throws AlmaError ERR_ALMA_OPTION, ERR_ALMA_LANGUAGE, ERR_ALMA_CONTEXT (a text that leaves no room for its translation),
    *   ERR_ALMA_TOKENIZER, ERR_ALMA_OUT_OF_MEMORY, ERR_ALMA_DISPOSED; the signal's reason.
@@ -170,7 +173,7 @@ export class Alma {
     if (!single && !isArrayOf(texts, isString)) throw optionError('texts', 'a string or an array of strings', texts)
     const list = single ? [texts] : texts
     const translations = await this.#call(options.signal, (signal) =>
-      translateTexts(this.#translator(), list, { ...options, signal }),
+      translateDocuments(this.#translator(), list, { ...options, signal }),
     )
     const [first] = translations
     return single && first !== undefined ? first : translations
@@ -187,7 +190,7 @@ export class Alma {
     const translator = this.#translator()
     return (async function* () {
       using call = lifetime.call(options.signal)
-      yield* streamTranslation(translator, text, { ...options, signal: call.signal })
+      yield* streamDocument(translator, text, { ...options, signal: call.signal })
     })()
   }
 
@@ -221,12 +224,19 @@ export class Alma {
   ): Promise<Generation[]> {
     requireGenerateOptions('generate', options)
     const generations = await this.#call(options.signal, (signal) => {
-      const decoding = resolveDecoding({ ...options, signal }, this.config)
+      const decoding = withStops(resolveDecoding({ ...options, signal }, this.config), () => this.tokenizer)
       return generateTokens(this.#model, this.#idsOf(prompts), decoding)
     })
     const tokenizer = this.#tokenizer
     if (tokenizer === undefined) return generations
-    return generations.map((generation) => ({ ...generation, text: tokenizer.decode(generation.tokenIds) }))
+    const withText = <T extends { readonly tokenIds: readonly number[] }>(answer: T): T & { text: string } => ({
+      ...answer,
+      text: tokenizer.decode(answer.tokenIds),
+    })
+    return generations.map(({ candidates, ...best }) => ({
+      ...withText(best),
+      ...(candidates && { candidates: candidates.map(withText) }),
+    }))
   }
 
   /**

@@ -1,12 +1,15 @@
 /** How well a model translates a test set. */
 
+import { translateDocuments } from './alma/documents.js'
 import { type PromptOptions, requireText, requireTranslateOptions, type TranslateOptions } from './alma/options.js'
 import { scorePairs } from './alma/score.js'
-import { isBlank, type Translator, translateTexts } from './alma/translate.js'
+import { isBlank, type Translator } from './alma/translate.js'
 import { optionError } from './decode/index.js'
 import { AlmaError } from './errors.js'
+import { bleuTokenizerFor } from './metrics/bleu-tokenizer.js'
 import { type BleuScore, type BleuTokenizer, type ChrfScore, metrics } from './metrics/index.js'
-import { findLanguage, type LanguageLike, readParallel } from './text/index.js'
+import { type LanguageLike, readParallel } from './text/index.js'
+import { languageOf } from './text/prompt.js'
 
 /** A file of sentence pairs (ALMA JSON, JSON Lines or TSV, plain or gzip); languages that it lacks are those of the options. */
 export interface EvaluationFile {
@@ -78,12 +81,12 @@ export async function evaluateCorpus(
   const sources = pairs.map(({ source }) => source)
   const references = pairs.map(({ target }) => target)
   const started = performance.now()
-  const translations = await translateTexts(translator, sources, translateOptions)
+  const translations = await translateDocuments(translator, sources, translateOptions)
   const seconds = (performance.now() - started) / 1000
   const hypotheses = translations.map(({ text }) => text)
   const loss = wantsLoss ? await referenceLoss(translator, pairs, translateOptions) : undefined
   return {
-    bleu: metrics.bleu(hypotheses, references, { tokenize: wantedTokenizer ?? tokenizerOf(to) }),
+    bleu: metrics.bleu(hypotheses, references, { tokenize: wantedTokenizer ?? bleuTokenizerFor(languageOf(to).code) }),
     chrf: metrics.chrf(hypotheses, references),
     ...(loss !== undefined && { loss }),
     count: pairs.length,
@@ -121,14 +124,16 @@ async function referenceLoss(
   pairs: readonly EvaluationPair[],
   options: PromptOptions & Pick<TranslateOptions, 'signal'>,
 ): Promise<number | undefined> {
-  const { from, to, template, separator, signal } = options
+  const { from, to, template, separator, promptStyle, signal } = options
   // A shown example changes what the model is asked; scoring has no examples.
-  if (options.examples !== undefined && options.examples.length > 0) return undefined
+  const { examples, glossary = [] } = options
+  if (typeof examples === 'function' || (examples?.length ?? 0) + glossary.length > 0) return undefined
   const rows = pairs.filter(({ source }) => !isBlank(source)).map((pair) => ({ ...pair, from, to }))
   try {
     const scores = await scorePairs(translator, rows, {
       ...(template !== undefined && { template }),
       ...(separator !== undefined && { separator }),
+      ...(promptStyle !== undefined && { promptStyle }),
       ...(signal !== undefined && { signal }),
     })
     const tokens = scores.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0)
@@ -138,9 +143,4 @@ async function referenceLoss(
     if (error instanceof AlmaError && error.code === 'ERR_ALMA_CONTEXT') return undefined
     throw error
   }
-}
-
-function tokenizerOf(to: LanguageLike): BleuTokenizer {
-  const code = (typeof to === 'string' ? findLanguage(to) : to)?.code
-  return code === 'zh' ? 'zh' : code === 'ja' || code === 'th' ? 'char' : '13a'
 }

@@ -38,6 +38,7 @@ export {
   type RopeScaling,
   type TrainingBatch,
 } from './model/index.js'
+export { writeReport } from './report/report.js'
 export {
   type BuildInformation,
   type CudaDevices,
@@ -82,7 +83,14 @@ export {
   translationPrompt,
 } from './text/index.js'
 export {
+  type BestMetric,
   createProgressReporter,
+  type DataFinding,
+  type DataReport,
+  type DirectionScores,
+  type DroppedFinding,
+  type FileReport,
+  type FindingCount,
   type FinetuneOptions,
   type FinetuneReport,
   type MonolingualSource,
@@ -90,12 +98,16 @@ export {
   type ParallelSource,
   type ParallelStage,
   type ProgressReporter,
+  type PseudoMonolingualSource,
   type Recipe,
+  type RunEvent,
   readRecipe,
   type ScheduleName,
   type Stage,
   type StageReport,
   type StepRecord,
+  type TextSource,
   type TrainingEvent,
+  type TranslationSample,
   type ValidationRecord,
 } from './train/index.js'

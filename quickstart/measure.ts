@@ -2,7 +2,7 @@
 import type { Alma } from '../lib/index.js'
 import { metrics } from '../lib/metrics/index.js'
 import { parallelExample } from '../lib/text/index.js'
-import { validationLoss } from '../lib/train/trainer.js'
+import { validationLoss } from '../lib/train/evaluation.js'
 import type { Pair } from './corpus/generate.js'
 
 export interface QuickstartResult {

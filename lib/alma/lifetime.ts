@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { optionError } from '../decode/index.js'
 import { AlmaError } from '../errors.js'
 
@@ -9,6 +10,8 @@ export class Lifetime {
   /** @param what begins the message of ERR_ALMA_DISPOSED. */
   constructor(what: string) {
     this.#what = what
+    // One for each call in progress, however many those are.
+    setMaxListeners(0, this.#ended.signal)
   }
 
   get ended(): boolean {

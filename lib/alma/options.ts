@@ -6,11 +6,23 @@ import {
   type GenerateProgress,
   generateOptionNames,
   optionError,
+  requireInteger,
   requireKnownOptions,
 } from '../decode/index.js'
 import type { LoadProgress } from '../model/index.js'
 import type { Device } from '../runtime/index.js'
-import { type LanguageLike, type Tokenizer, type TranslationExample, translationPrompt } from '../text/index.js'
+import {
+  glossaryExamples,
+  type LanguageLike,
+  type PromptStyle,
+  promptStyles,
+  type SplitMode,
+  splitModes,
+  type Tokenizer,
+  type TranslationExample,
+  translationPrompt,
+} from '../text/index.js'
+import { type MinimumBayesRisk, requireMinimumBayesRisk } from './minimum-bayes-risk.js'
 
 export interface DeviceChoice {
   /**
@@ -48,16 +60,31 @@ export interface PromptOptions {
   readonly template?: string
   /** Put behind the prompt. Default "": ALMA models are trained without a space there. */
   readonly separator?: string
-  /** Few-shot examples, shown before the source. Default none. */
-  readonly examples?: readonly TranslationExample[]
+  /** Default `'alma'`; `'x-alma'` wraps the prompt as X-ALMA's chat template does. */
+  readonly promptStyle?: PromptStyle
+  /**
+   * Few-shot examples, shown before the source: the same for all, or chosen for each source, such as the fuzzy matches of a
+   * translation memory. Default none.
+   */
+  readonly examples?: readonly TranslationExample[] | ((source: string) => readonly TranslationExample[])
+  /** Terms and their translations; those that a source contains are shown before it, behind the examples. Default none. */
+  readonly glossary?: readonly TranslationExample[]
 }
 
 export interface TranslateOptions extends PromptOptions, DecodingOptions {
+  /** How texts are cut into what the model sees at once. Default `'auto'`: lines apart, and long lines in sentences. */
+  readonly split?: SplitMode
+  /** With `split: 'auto'` or `'sentences'`: most tokens of a piece. Default 256, less where the model's context is short. */
+  readonly maxSourceLength?: number
+  /** Minimum Bayes risk: the candidate that agrees best with all candidates, instead of the likeliest. Default: off. */
+  readonly mbr?: MinimumBayesRisk
+  /** With what every translation begins: part of the `text`, but not of `score`. Default "". */
+  readonly targetPrefix?: string
   readonly onProgress?: (progress: GenerateProgress) => void
 }
 
 export interface Translation {
-  /** One line, trimmed: what ALMA takes from the model's answer. */
+  /** For each line of the source a line, with the white space around it; of the model's answer, what ALMA takes. */
   readonly text: string
   readonly source: string
   /** Sum of log-probabilities ÷ length^lengthPenalty, nats; 0 for a blank source. */
@@ -65,8 +92,12 @@ export interface Translation {
   /** What the model generated, EOS included. */
   readonly tokenIds: readonly number[]
   readonly finishReason: FinishReason
+  /** With `mbr`: the expected chrF or BLEU, 0 to 100. */
+  readonly utility?: number
+  /** Of a source that was cut: its pieces. */
+  readonly segments?: readonly Translation[]
   /** N-best translations, best first, when `numReturnSequences` is more than 1. */
-  readonly candidates?: readonly Omit<Translation, 'candidates' | 'source'>[]
+  readonly candidates?: readonly Omit<Translation, 'candidates' | 'source' | 'segments'>[]
 }
 
 export interface ScorePair {
@@ -76,7 +107,7 @@ export interface ScorePair {
   readonly to: LanguageLike
 }
 
-export interface ScoreOptions extends Pick<PromptOptions, 'template' | 'separator'> {
+export interface ScoreOptions extends Pick<PromptOptions, 'template' | 'separator' | 'promptStyle'> {
   /** Tokens of one pass. Default 2048. */
   readonly batchTokens?: number
   readonly signal?: AbortSignal
@@ -105,9 +136,19 @@ export const promptOptionNames = [
   'template',
   'separator',
   'examples',
+  'promptStyle',
+  'glossary',
 ] as const satisfies readonly (keyof PromptOptions)[]
 
-export const translateOptionNames: readonly string[] = [...promptOptionNames, ...decodingOptionNames, 'onProgress']
+export const translateOptionNames: readonly string[] = [
+  ...promptOptionNames,
+  ...decodingOptionNames,
+  'split',
+  'maxSourceLength',
+  'targetPrefix',
+  'mbr',
+  'onProgress',
+]
 
 const deviceOptionNames = ['device', 'threads', 'dtype']
 
@@ -136,6 +177,13 @@ export function requireSaveOptions(options: SaveOptions): void {
  */
 export function requireTranslateOptions(where: string, options: TranslateOptions, more: readonly string[] = []): void {
   requireKnownOptions(where, options, [...translateOptionNames, ...more])
+  const { split, maxSourceLength } = options
+  if (split !== undefined && !splitModes.includes(split)) {
+    throw optionError('split', `one of ${splitModes.map((mode) => `"${mode}"`).join(', ')}`, split)
+  }
+  if (maxSourceLength !== undefined) requireInteger('maxSourceLength', maxSourceLength, 1)
+  if (options.targetPrefix !== undefined) requireText('targetPrefix', options.targetPrefix)
+  requireMinimumBayesRisk(options.mbr, options)
   requirePromptOptions(options)
 }
 
@@ -150,18 +198,42 @@ export function requirePromptOptions(options: PromptOptions): void {
     if (options[name] !== undefined && typeof options[name] !== 'string')
       throw optionError(name, 'a string', options[name])
   }
-  translationPrompt({ ...promptOptions(options), source: '' })
+  const { promptStyle, examples, glossary } = options
+  if (promptStyle !== undefined && !promptStyles.includes(promptStyle)) {
+    throw optionError('promptStyle', promptStyles.map((style) => `"${style}"`).join(' or '), promptStyle)
+  }
+  if (typeof examples !== 'function') requireExamples('examples', examples)
+  requireExamples('glossary', glossary)
+  emptyPrompt(options)
 }
 
-/** The part of the options that makes the prompt. */
-export function promptOptions(options: PromptOptions): PromptOptions {
-  const { from, to, template, separator, examples } = options
+/** What a prompt has besides its source, and what is shown for that source alone. */
+export function emptyPrompt(options: PromptOptions): string {
+  const { examples, ...rest } = options
+  const fixed = typeof examples === 'function' || examples === undefined ? rest : { ...rest, examples }
+  return translationPrompt({ ...promptOptions(fixed, ''), source: '' })
+}
+
+function requireExamples(name: string, examples: unknown): void {
+  const isExample = (example: Partial<TranslationExample> | null): boolean =>
+    typeof example?.source === 'string' && typeof example.target === 'string'
+  if (examples === undefined || (Array.isArray(examples) && examples.every(isExample))) return
+  throw optionError(name, 'an array of { source, target }', examples)
+}
+
+/** The part of the options that makes the prompt of a source. */
+export function promptOptions(options: PromptOptions, source: string) {
+  const { from, to, template, separator, promptStyle, examples, glossary = [] } = options
+  const chosen = typeof examples === 'function' ? examples(source) : examples
+  if (typeof examples === 'function') requireExamples(`examples(${JSON.stringify(source.slice(0, 40))})`, chosen)
+  const shown = [...(chosen ?? []), ...glossaryExamples(glossary, source)]
   return {
     from,
     to,
     ...(template !== undefined && { template }),
     ...(separator !== undefined && { separator }),
-    ...(examples !== undefined && { examples }),
+    ...(promptStyle !== undefined && { promptStyle }),
+    ...(shown.length > 0 && { examples: shown }),
   }
 }
 

@@ -17,7 +17,7 @@ interface Scored {
 }
 
 export function requireScoreOptions(options: ScoreOptions): void {
-  requireKnownOptions('score', options, ['template', 'separator', 'batchTokens', 'signal'])
+  requireKnownOptions('score', options, ['template', 'separator', 'promptStyle', 'batchTokens', 'signal'])
 }
 
 /** Log-probabilities of given translations; tokens and EOS are those that training would see. */
@@ -40,9 +40,13 @@ export async function scorePairs(
 
 function encodePair(translator: Translator, pair: ScorePair, index: number, options: ScoreOptions): Scored {
   const { tokenizer, model } = translator
-  const { template, separator } = options
+  const { template, separator, promptStyle } = options
   if (!isObject(pair)) throw optionError(`pairs[${index}]`, '{ source, target, from, to }', pair)
-  const prompt = { ...(template !== undefined && { template }), ...(separator !== undefined && { separator }) }
+  const prompt = {
+    ...(template !== undefined && { template }),
+    ...(separator !== undefined && { separator }),
+    ...(promptStyle !== undefined && { promptStyle }),
+  }
   requirePromptOptions({ from: pair.from, to: pair.to, ...prompt })
   const sentence = {
     source: requireText(`pairs[${index}].source`, pair.source),

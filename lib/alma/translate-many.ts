@@ -1,6 +1,7 @@
 import { resolveDecoding } from '../decode/index.js'
+import { translateDocuments } from './documents.js'
 import { decodingOptions, requireText, type TranslateOptions, type Translation } from './options.js'
-import { promptIds, type Translator, translateTexts } from './translate.js'
+import { promptIds, type Translator } from './translate.js'
 
 /** Batches that a window of texts fills: enough to sort by length, few enough to keep memory and delay small. */
 const WINDOW_BATCHES = 4
@@ -32,7 +33,7 @@ export async function* translateSource(
         tokens += promptIds(translator, text, options).length + decoding.maxNewTokens
       }
       if (window.length === 0) return
-      yield* await translateTexts(translator, window, options, firstIndex)
+      yield* await translateDocuments(translator, window, options, firstIndex)
       firstIndex += window.length
     }
   } finally {

@@ -40,14 +40,14 @@ export interface Output {
 }
 
 /** stdout, or a file, which is opened at once: what cannot be written is known before the work begins. */
-export async function openOutput(io: CliIo, file: string | undefined): Promise<Output> {
+export async function openOutput(io: CliIo, file: string | undefined, flags: 'w' | 'a' = 'w'): Promise<Output> {
   if (file === undefined) return { write: (text) => writeTo(io.stdout, text, io.signal), close: async () => {} }
   try {
-    await (await open(file, 'w')).close()
+    await (await open(file, flags)).close()
   } catch (error) {
     throw ioError('write', file, error)
   }
-  const stream = createWriteStream(file)
+  const stream = createWriteStream(file, { flags })
   let failure: unknown
   stream.on('error', (error) => {
     failure ??= error

@@ -1,14 +1,12 @@
 /** The command line as a function: arguments and streams in, exit code out. */
-import { readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
 import { AlmaError, messageOf } from '../errors.js'
-import { packageRoot } from '../runtime/load-addon.js'
+import { packageVersion } from '../package-version.js'
 import { benchCommand } from './commands/bench.js'
 import { convertCommand } from './commands/convert.js'
 import { evaluateCommand } from './commands/evaluate.js'
 import { infoCommand } from './commands/info.js'
+import { reportCommand } from './commands/report.js'
 import { scoreTextCommand } from './commands/score-text.js'
 import { trainCommand } from './commands/train.js'
 import { translateCommand } from './commands/translate.js'
@@ -50,17 +48,11 @@ function programFor(io: CliIo): Command {
     .showHelpAfterError('(alma --help lists commands and options)')
   translateCommand(program, io)
   trainCommand(program, io)
+  reportCommand(program, io)
   evaluateCommand(program, io)
   scoreTextCommand(program, io)
   infoCommand(program, io, version)
   convertCommand(program, io)
   benchCommand(program)
   return program
-}
-
-function packageVersion(): string {
-  const root = packageRoot(dirname(fileURLToPath(import.meta.url)))
-  if (root === undefined) return 'unknown'
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version?: string }
-  return version ?? 'unknown'
 }

@@ -1,5 +1,7 @@
 /** Decoding: from prompts to tokens. */
+export type { BeamCompatibility } from './beam-rules.js'
 export { type GenerateCall, type GenerateProgress, generateTokens, streamTokens } from './generate.js'
+export type { FinishReason, Generation } from './generation.js'
 export { optionError, requireBoolean, requireInteger, requireKnownOptions, requireNumber } from './option-names.js'
 export {
   type DecodingOptions,
@@ -10,4 +12,4 @@ export {
   requireGenerateOptions,
   resolveDecoding,
 } from './options.js'
-export type { FinishReason, Generation } from './sequence.js'
+export { DecodingScheduler, type DecodingStatistics } from './scheduler.js'

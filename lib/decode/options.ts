@@ -1,20 +1,28 @@
 /** How tokens are chosen: names and meanings as in Hugging Face transformers, in camelCase. */
-import { AlmaError } from '../errors.js'
 import type { LlamaConfig } from '../model/index.js'
+import type { BeamCompatibility } from './beam-rules.js'
 import { optionError, requireBoolean, requireInteger, requireKnownOptions, requireNumber } from './option-names.js'
 
 /** Decoding options that translations and plain generation share. */
 export interface DecodingOptions {
   /** Most tokens that are generated, EOS included. Default 256; cut to the room that is left in the model's context. */
   readonly maxNewTokens?: number
-  /** 1 (default): greedy, or sampled with `doSample`. Beam search is not available in this version. */
+  /** 1 (default): greedy, or sampled with `doSample`. More: beam search, or beam sampling with `doSample`. */
   readonly numBeams?: number
-  /** Default 1; more needs beam search, which is not available in this version. */
+  /** Answers a prompt, at most `numBeams`; with `doSample` and one beam as many as wanted. Default 1. */
   readonly numReturnSequences?: number
   /** The score is the sum of log-probabilities ÷ length^lengthPenalty, EOS counted in both. Default 1. */
   readonly lengthPenalty?: number
-  /** Of beam search: has no effect on a single beam. Default false. */
+  /**
+   * When beam search ends, once `numBeams` answers are finished: `true` at once; `false` (default) when the best open beam would not
+   * be better if it ended now; `'never'` when no open beam can become better.
+   */
   readonly earlyStopping?: boolean | 'never'
+  /**
+   * Whose beam search: `'transformers'` (default) that of release 4.50 and later, `'transformers-4.46'` the one before, and
+   * `'transformers-4.35'` the one of ALMA's papers, whose lengths count prompt and padding (see `padTokenId` and `padLength`).
+   */
+  readonly compat?: BeamCompatibility
   /** Draw tokens at random instead of taking the likeliest. Default false. */
   readonly doSample?: boolean
   /** With `doSample`: logits are divided by it. Default 1. */
@@ -29,6 +37,8 @@ export interface DecodingOptions {
   readonly repetitionPenalty?: number
   /** No n-gram of this length occurs twice in prompt and answer. Default 0: off. */
   readonly noRepeatNgramSize?: number
+  /** End an answer with its first line that is not blank, as ALMA reads it (`finishReason` 'stop'). Needs a tokenizer. Default false. */
+  readonly stopAtNewline?: boolean
   /** Tokens of key/value cache that a batch may take; bounds memory, and how many sequences are decoded together. Default 4096. */
   readonly batchTokens?: number
   /** Checked before every token; the call is rejected with its reason, and the model stays usable. */
@@ -44,6 +54,10 @@ export interface GenerateOptions extends DecodingOptions {
    * see the padding, up to the longest prompt of the call, so that results depend on what is in the batch. Default: they do not.
    */
   readonly padTokenId?: number
+  /** With `padTokenId`: prompts count as padded to at least so many tokens (ALMA: 256). Default 0. */
+  readonly padLength?: number
+  /** With what every answer begins. These tokens are in the result, but `maxNewTokens`, `score` and lengths leave them out. */
+  readonly prefixTokenIds?: readonly number[]
   /** EOS cannot be chosen before so many tokens. Default 0. */
   readonly minNewTokens?: number
 }
@@ -54,6 +68,7 @@ export const decodingOptionNames = [
   'numReturnSequences',
   'lengthPenalty',
   'earlyStopping',
+  'compat',
   'doSample',
   'temperature',
   'topP',
@@ -61,6 +76,7 @@ export const decodingOptionNames = [
   'seed',
   'repetitionPenalty',
   'noRepeatNgramSize',
+  'stopAtNewline',
   'batchTokens',
   'signal',
 ] as const satisfies readonly (keyof DecodingOptions)[]
@@ -69,6 +85,8 @@ export const generateOptionNames = [
   ...decodingOptionNames,
   'eosTokenId',
   'padTokenId',
+  'padLength',
+  'prefixTokenIds',
   'minNewTokens',
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
@@ -76,13 +94,22 @@ export const generateOptionNames = [
 export interface ResolvedDecoding {
   readonly maxNewTokens: number
   readonly minNewTokens: number
+  readonly numBeams: number
+  readonly numReturnSequences: number
   readonly lengthPenalty: number
+  readonly earlyStopping: boolean | 'never'
+  readonly compat: BeamCompatibility
   readonly sampling: { temperature: number; topP: number; topK: number; seed: number } | undefined
   readonly repetitionPenalty: number
   readonly noRepeatNgramSize: number
   readonly batchTokens: number
   readonly eosTokenIds: readonly number[]
   readonly padTokenId: number | undefined
+  readonly padLength: number
+  readonly prefixTokenIds: readonly number[]
+  readonly stopAtNewline: boolean
+  /** Whether an answer ends with a token for a reason that ids alone do not tell; `before` gives the ones that it has already. */
+  readonly stops?: (token: number, before: () => readonly number[]) => boolean
   readonly signal: AbortSignal | undefined
 }
 
@@ -96,33 +123,43 @@ export function resolveDecoding(options: GenerateOptions, config: LlamaConfig): 
     numReturnSequences = 1,
     lengthPenalty = 1,
     earlyStopping = false,
+    compat = 'transformers',
     doSample = false,
     repetitionPenalty = 1,
     noRepeatNgramSize = 0,
+    stopAtNewline = false,
     batchTokens = 4096,
     eosTokenId = config.eosTokenIds,
     padTokenId,
+    padLength = 0,
+    prefixTokenIds = [],
     signal,
   } = options
-  requireSingle('numBeams', numBeams)
-  requireSingle('numReturnSequences', numReturnSequences)
   if (typeof earlyStopping !== 'boolean' && earlyStopping !== 'never') {
     throw optionError('earlyStopping', 'true, false or "never"', earlyStopping)
   }
-  const sampling = resolveSampling(options)
+  if (!compatibilities.includes(compat)) throw optionError('compat', compatibilities.join(', '), compat)
+  const drawn = resolveSampling(options)
+  const sampling = requireBoolean('doSample', doSample) ? drawn : undefined
   const eosTokenIds = (Array.isArray(eosTokenId) ? eosTokenId : [eosTokenId]).map((id) =>
     requireInteger('eosTokenId', id, 0, vocabSize - 1),
   )
   return {
     maxNewTokens: requireInteger('maxNewTokens', maxNewTokens, 1),
     minNewTokens: requireInteger('minNewTokens', minNewTokens, 0),
+    ...requireBeams(numBeams, numReturnSequences, sampling !== undefined, vocabSize),
+    earlyStopping,
+    compat,
     lengthPenalty: requireNumber('lengthPenalty', lengthPenalty, () => true, 'a number'),
-    sampling: requireBoolean('doSample', doSample) ? sampling : undefined,
+    sampling,
     repetitionPenalty: requireNumber('repetitionPenalty', repetitionPenalty, (p) => p > 0, 'a number above 0'),
     noRepeatNgramSize: requireInteger('noRepeatNgramSize', noRepeatNgramSize, 0, 2 ** 31 - 1),
+    stopAtNewline: requireBoolean('stopAtNewline', stopAtNewline),
     batchTokens: requireInteger('batchTokens', batchTokens, 1),
     eosTokenIds,
     padTokenId: padTokenId === undefined ? undefined : requireInteger('padTokenId', padTokenId, 0, vocabSize - 1),
+    padLength: requireInteger('padLength', padLength, 0),
+    prefixTokenIds: requireTokenIds('prefixTokenIds', prefixTokenIds, vocabSize),
     signal,
   }
 }
@@ -147,10 +184,25 @@ function resolveSampling(options: DecodingOptions): NonNullable<ResolvedDecoding
   }
 }
 
-function requireSingle(name: 'numBeams' | 'numReturnSequences', value: unknown): void {
-  if (requireInteger(name, value, 1) === 1) return
-  throw new AlmaError(
-    'ERR_ALMA_OPTION',
-    `${name}: expected 1, got ${value}: beam search is not available in this version`,
-  )
+const compatibilities: readonly BeamCompatibility[] = ['transformers', 'transformers-4.46', 'transformers-4.35']
+
+function requireBeams(
+  numBeams: unknown,
+  numReturnSequences: unknown,
+  sampled: boolean,
+  vocabSize: number,
+): { numBeams: number; numReturnSequences: number } {
+  // A step looks at twice as many candidates as there are beams.
+  const beams = requireInteger('numBeams', numBeams, 1, Math.max(1, Math.floor(vocabSize / 2)))
+  const sequences = requireInteger('numReturnSequences', numReturnSequences, 1)
+  if (sequences > beams && (beams > 1 || !sampled)) {
+    const more = beams === 1 ? ' (doSample: true draws as many as wanted)' : ''
+    throw optionError('numReturnSequences', `at most numBeams, which is ${beams}${more}`, sequences)
+  }
+  return { numBeams: beams, numReturnSequences: sequences }
+}
+
+function requireTokenIds(name: string, ids: unknown, vocabSize: number): readonly number[] {
+  if (!Array.isArray(ids)) throw optionError(name, 'an array of token ids', ids)
+  return ids.map((id, i) => requireInteger(`${name}[${i}]`, id, 0, vocabSize - 1))
 }

@@ -3,7 +3,8 @@ import { AlmaError } from '../errors.js'
 import { addTotals, NgramTrie, WordNumbers } from './ngram-trie.js'
 import { codePoints, splitWords, trimEnd } from './python-text.js'
 import { type References, referenceSets, requireInteger, requireKnownOptions, sentenceStreams } from './references.js'
-import { signature } from './signature.js'
+import { corpusSums, type SegmentMetric } from './segment-metric.js'
+import { type ReferenceCount, signature } from './signature.js'
 import { tokenize13a } from './tokenize-13a.js'
 import { tokenizeIntl } from './tokenize-intl.js'
 import { tokenizeZh } from './tokenize-zh.js'
@@ -11,12 +12,19 @@ import { tokenizeZh } from './tokenize-zh.js'
 /** `zh` for Chinese targets, `char` for other scripts without spaces. */
 export type BleuTokenizer = '13a' | 'intl' | 'zh' | 'char' | 'none'
 
+/** A tokenizer that needs data of its own, such as {@link sentencePieceTokenizer}. */
+export interface PieceTokenizer {
+  /** In the signature, e.g. `flores200`. */
+  readonly name: string
+  pieces(line: string): readonly string[]
+}
+
 /** What a precision without a match counts as (Chen and Cherry, 2014). */
 export type BleuSmoothing = 'exp' | 'floor' | 'add-k' | 'none'
 
 export interface BleuOptions {
   /** `'13a'` by default. */
-  readonly tokenize?: BleuTokenizer
+  readonly tokenize?: BleuTokenizer | PieceTokenizer
   /** `'exp'` by default. */
   readonly smoothMethod?: BleuSmoothing
   /** Of `floor` (0.1 by default) and `add-k` (1 by default). */
@@ -78,8 +86,9 @@ type Settings = Required<BleuOptions>
 function settingsOf(options: BleuOptions): Settings {
   requireKnownOptions('bleu', options, Object.keys(defaults))
   const settings: Settings = { ...defaults, ...options }
-  if (!Object.hasOwn(tokenizers, settings.tokenize)) {
-    throw unknownValue('tokenize', settings.tokenize, Object.keys(tokenizers))
+  const { tokenize } = settings
+  if (typeof tokenize === 'string' ? !Object.hasOwn(tokenizers, tokenize) : typeof tokenize?.pieces !== 'function') {
+    throw unknownValue('tokenize', String(tokenize), Object.keys(tokenizers))
   }
   if (!Object.hasOwn(smoothDefaults, settings.smoothMethod)) {
     throw unknownValue('smoothMethod', settings.smoothMethod, Object.keys(smoothDefaults))
@@ -92,6 +101,76 @@ function unknownValue(name: string, value: string, known: readonly string[]): Al
   return new AlmaError('ERR_ALMA_OPTION', `${name} is '${value}', but must be one of ${known.join(', ')}`)
 }
 
+/** BLEU by lines: lengths of hypothesis and nearest reference, matched n-grams by order, n-grams by order. */
+export class BleuMetric implements SegmentMetric {
+  readonly name = 'BLEU'
+  readonly higherIsBetter = true
+  readonly width: number
+  readonly #settings: Settings
+  readonly #trie: NgramTrie
+  readonly #numbers = new WordNumbers()
+  readonly #counts: number[]
+  readonly #totals: number[]
+
+  /** @throws AlmaError ERR_ALMA_OPTION */
+  constructor(options: BleuOptions = {}) {
+    this.#settings = settingsOf(options)
+    const order = this.#settings.maxNgramOrder
+    this.width = 2 + 2 * order
+    this.#trie = new NgramTrie(order)
+    this.#counts = new Array<number>(order).fill(0)
+    this.#totals = new Array<number>(order).fill(0)
+  }
+
+  add(hypothesis: string, references: readonly string[], sums: Float64Array, offset: number): void {
+    const numbers = this.#numbers
+    const [counts, totals] = [this.#counts.fill(0), this.#totals.fill(0)]
+    numbers.clear()
+    const sequence = numbers.of(this.#tokens(hypothesis))
+    this.#trie.setHypothesis(sequence)
+    let nearest = -1
+    for (const reference of references) {
+      const other = numbers.of(this.#tokens(reference))
+      this.#trie.addReference(other)
+      nearest = nearest < 0 ? other.length : nearer(sequence.length, nearest, other.length)
+    }
+    this.#trie.takeMatches(counts)
+    addTotals(totals, sequence.length)
+    for (const [i, value] of [sequence.length, nearest, ...counts, ...totals].entries()) {
+      sums[offset + i] = (sums[offset + i] ?? 0) + value
+    }
+  }
+
+  score(sums: Float64Array, offset = 0): number {
+    return this.details(sums, offset).score
+  }
+
+  details(sums: Float64Array, offset = 0): Omit<BleuScore, 'signature'> {
+    const order = this.#settings.maxNgramOrder
+    const [hypothesisLength = 0, referenceLength = 0] = sums.subarray(offset, offset + 2)
+    const counts = [...sums.subarray(offset + 2, offset + 2 + order)]
+    const totals = [...sums.subarray(offset + 2 + order, offset + this.width)]
+    return scoreOf({ counts, totals, hypothesisLength, referenceLength }, this.#settings)
+  }
+
+  signature(count: ReferenceCount): string {
+    const { smoothMethod, smoothValue, lowercase, effectiveOrder, tokenize } = this.#settings
+    const smooth = smoothDefaults[smoothMethod] === undefined ? '' : `[${(smoothValue ?? 0).toFixed(2)}]`
+    return signature(count, {
+      case: lowercase ? 'lc' : 'mixed',
+      eff: effectiveOrder,
+      tok: typeof tokenize === 'string' ? tokenize : tokenize.name,
+      smooth: smoothMethod + smooth,
+    })
+  }
+
+  #tokens(text: string): string[] {
+    const { tokenize, lowercase } = this.#settings
+    const line = trimEnd(lowercase ? text.toLowerCase() : text)
+    return typeof tokenize === 'string' ? tokenizers[tokenize](line) : [...tokenize.pieces(line)]
+  }
+}
+
 /**
  * BLEU of a corpus.
  *
@@ -100,45 +179,9 @@ function unknownValue(name: string, value: string, known: readonly string[]): Al
  * @throws AlmaError ERR_ALMA_OPTION when there is nothing to score, lengths differ, or an option is unknown
  */
 export function bleu(hypotheses: readonly string[], references: References, options: BleuOptions = {}): BleuScore {
-  const settings = settingsOf(options)
+  const metric = new BleuMetric(options)
   const { lines, count } = referenceSets(hypotheses, references)
-  const order = settings.maxNgramOrder
-  const counts = new Array<number>(order).fill(0)
-  const totals = new Array<number>(order).fill(0)
-  let hypothesisLength = 0
-  let referenceLength = 0
-
-  const split = tokenizers[settings.tokenize]
-  const tokens = (text: string): string[] => split(trimEnd(settings.lowercase ? text.toLowerCase() : text))
-  const trie = new NgramTrie(order)
-  const numbers = new WordNumbers()
-  for (const [line, hypothesis] of hypotheses.entries()) {
-    numbers.clear()
-    const sequence = numbers.of(tokens(hypothesis))
-    trie.setHypothesis(sequence)
-    let nearest = -1
-    for (const reference of lines[line] ?? []) {
-      const other = numbers.of(tokens(reference))
-      trie.addReference(other)
-      nearest = nearest < 0 ? other.length : nearer(sequence.length, nearest, other.length)
-    }
-    trie.takeMatches(counts)
-    addTotals(totals, sequence.length)
-    hypothesisLength += sequence.length
-    referenceLength += nearest
-  }
-
-  const { smoothMethod, smoothValue } = settings
-  const smooth = smoothDefaults[smoothMethod] === undefined ? '' : `[${(smoothValue ?? 0).toFixed(2)}]`
-  return {
-    ...scoreOf({ counts, totals, hypothesisLength, referenceLength }, settings),
-    signature: signature(count, {
-      case: settings.lowercase ? 'lc' : 'mixed',
-      eff: settings.effectiveOrder,
-      tok: settings.tokenize,
-      smooth: smoothMethod + smooth,
-    }),
-  }
+  return { ...metric.details(corpusSums(metric, hypotheses, lines)), signature: metric.signature(count) }
 }
 
 /** BLEU of one sentence; `effectiveOrder` is true unless said otherwise. */

@@ -3,7 +3,8 @@ import { AlmaError } from '../errors.js'
 import { addTotals, NgramTrie, WordNumbers } from './ngram-trie.js'
 import { codePoints, splitWords } from './python-text.js'
 import { type References, referenceSets, requireInteger, requireKnownOptions, sentenceStreams } from './references.js'
-import { signature } from './signature.js'
+import { corpusSums, type SegmentMetric } from './segment-metric.js'
+import { type ReferenceCount, signature } from './signature.js'
 
 export interface ChrfOptions {
   /** Longest n-gram of characters, 6 by default. */
@@ -60,6 +61,56 @@ interface Statistics {
   readonly matched: number[]
 }
 
+/** chrF by lines: the {@link Statistics} one behind the other; of several references of a line, the best one's. */
+export class ChrfMetric implements SegmentMetric {
+  readonly name: string
+  readonly higherIsBetter = true
+  readonly width: number
+  readonly settings: Settings
+  readonly #segments: Segments
+  readonly #orders: number
+
+  /** @throws AlmaError ERR_ALMA_OPTION */
+  constructor(options: ChrfOptions = {}) {
+    this.settings = settingsOf(options)
+    const { beta, charOrder, wordOrder } = this.settings
+    this.name = `chrF${beta}${'+'.repeat(wordOrder)}`
+    this.#orders = charOrder + wordOrder
+    this.width = 3 * this.#orders
+    this.#segments = new Segments(this.settings)
+  }
+
+  add(hypothesis: string, references: readonly string[], sums: Float64Array, offset: number): void {
+    const best = this.#segments.best(hypothesis, references)
+    let at = offset
+    for (const kind of ['hypothesis', 'reference', 'matched'] as const) {
+      for (const value of best[kind]) {
+        sums[at] = (sums[at] ?? 0) + value
+        at++
+      }
+    }
+  }
+
+  score(sums: Float64Array, offset = 0): number {
+    const part = (index: number): number[] => {
+      const start = offset + index * this.#orders
+      return [...sums.subarray(start, start + this.#orders)]
+    }
+    return fScore({ hypothesis: part(0), reference: part(1), matched: part(2) }, this.settings)
+  }
+
+  signature(count: ReferenceCount): string {
+    const { charOrder, wordOrder, lowercase, epsSmoothing, whitespace } = this.settings
+    return signature(count, {
+      case: lowercase ? 'lc' : 'mixed',
+      eff: !epsSmoothing,
+      nc: charOrder,
+      nw: wordOrder,
+      space: whitespace,
+    })
+  }
+}
+
 /**
  * chrF of a corpus; of several references of a line, the one with the best sentence score counts.
  *
@@ -67,31 +118,11 @@ interface Statistics {
  * @throws AlmaError ERR_ALMA_OPTION when there is nothing to score, lengths differ, or an option is unknown
  */
 export function chrf(hypotheses: readonly string[], references: References, options: ChrfOptions = {}): ChrfScore {
-  const settings = settingsOf(options)
-  const { charOrder, wordOrder, beta } = settings
+  const metric = new ChrfMetric(options)
   const { lines, count } = referenceSets(hypotheses, references)
-  const sum = emptyStatistics(charOrder + wordOrder)
-  const segments = new Segments(settings)
-  for (const [line, hypothesis] of hypotheses.entries()) {
-    const best = segments.best(hypothesis, lines[line] ?? [])
-    for (const kind of ['hypothesis', 'reference', 'matched'] as const) {
-      for (const [order, value] of best[kind].entries()) sum[kind][order] = (sum[kind][order] ?? 0) + value
-    }
-  }
-  return {
-    name: `chrF${beta}${'+'.repeat(wordOrder)}`,
-    score: fScore(sum, settings),
-    charOrder,
-    wordOrder,
-    beta,
-    signature: signature(count, {
-      case: settings.lowercase ? 'lc' : 'mixed',
-      eff: !settings.epsSmoothing,
-      nc: charOrder,
-      nw: wordOrder,
-      space: settings.whitespace,
-    }),
-  }
+  const { charOrder, wordOrder, beta } = metric.settings
+  const score = metric.score(corpusSums(metric, hypotheses, lines))
+  return { name: metric.name, score, charOrder, wordOrder, beta, signature: metric.signature(count) }
 }
 
 /** chrF of one sentence against one or more references. */

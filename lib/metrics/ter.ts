@@ -2,7 +2,8 @@
 import { BeamEditDistance, operations } from './edit-distance.js'
 import { WordNumbers } from './ngram-trie.js'
 import { type References, referenceSets, requireKnownOptions, sentenceStreams } from './references.js'
-import { signature } from './signature.js'
+import { corpusSums, type SegmentMetric } from './segment-metric.js'
+import { type ReferenceCount, signature } from './signature.js'
 import { type TercomOptions, tokenizeTercom } from './tokenize-tercom.js'
 
 export type TerOptions = TercomOptions
@@ -30,6 +31,48 @@ const maxShiftSize = 10
 const maxShiftDistance = 50
 const maxShiftCandidates = 1000
 
+/** TER by lines: edits, and the mean length of the references. */
+export class TerMetric implements SegmentMetric {
+  readonly name = 'TER'
+  readonly higherIsBetter = false
+  readonly width = 2
+  readonly #settings: Required<TerOptions>
+  readonly #numbers = new WordNumbers()
+
+  /** @throws AlmaError ERR_ALMA_OPTION */
+  constructor(options: TerOptions = {}) {
+    requireKnownOptions('ter', options, Object.keys(defaults))
+    this.#settings = { ...defaults, ...options }
+  }
+
+  add(hypothesis: string, references: readonly string[], sums: Float64Array, offset: number): void {
+    const numbers = this.#numbers
+    numbers.clear()
+    const words = numbers.of(tokenizeTercom(hypothesis, this.#settings))
+    const others = references.map((reference) => numbers.of(tokenizeTercom(reference, this.#settings)))
+    const edits = Math.min(...others.map((other) => countEdits(words, other)))
+    const length = others.reduce((sum, other) => sum + other.length, 0) / others.length
+    sums[offset] = (sums[offset] ?? 0) + edits
+    sums[offset + 1] = (sums[offset + 1] ?? 0) + length
+  }
+
+  score(sums: Float64Array, offset = 0): number {
+    const [edits = 0, referenceLength = 0] = sums.subarray(offset, offset + 2)
+    return referenceLength > 0 ? 100 * (edits / referenceLength) : edits > 0 ? 100 : 0
+  }
+
+  signature(count: ReferenceCount): string {
+    const { caseSensitive, normalized, noPunct, asianSupport } = this.#settings
+    return signature(count, {
+      case: caseSensitive ? 'mixed' : 'lc',
+      tok: 'tercom',
+      norm: normalized,
+      punct: !noPunct,
+      asian: asianSupport,
+    })
+  }
+}
+
 /**
  * TER of a corpus.
  *
@@ -37,32 +80,11 @@ const maxShiftCandidates = 1000
  * @throws AlmaError ERR_ALMA_OPTION when there is nothing to score, lengths differ, or an option is unknown
  */
 export function ter(hypotheses: readonly string[], references: References, options: TerOptions = {}): TerScore {
-  requireKnownOptions('ter', options, Object.keys(defaults))
-  const settings: Required<TerOptions> = { ...defaults, ...options }
+  const metric = new TerMetric(options)
   const { lines, count } = referenceSets(hypotheses, references)
-  const numbers = new WordNumbers()
-  let edits = 0
-  let referenceLength = 0
-  for (const [line, hypothesis] of hypotheses.entries()) {
-    numbers.clear()
-    const words = numbers.of(tokenizeTercom(hypothesis, settings))
-    const others = (lines[line] ?? []).map((reference) => numbers.of(tokenizeTercom(reference, settings)))
-    edits += Math.min(...others.map((other) => countEdits(words, other)))
-    referenceLength += others.reduce((sum, other) => sum + other.length, 0) / others.length
-  }
-  return {
-    name: 'TER',
-    score: referenceLength > 0 ? 100 * (edits / referenceLength) : edits > 0 ? 100 : 0,
-    edits,
-    referenceLength,
-    signature: signature(count, {
-      case: settings.caseSensitive ? 'mixed' : 'lc',
-      tok: 'tercom',
-      norm: settings.normalized,
-      punct: !settings.noPunct,
-      asian: settings.asianSupport,
-    }),
-  }
+  const sums = corpusSums(metric, hypotheses, lines)
+  const [edits = 0, referenceLength = 0] = sums
+  return { name: 'TER', score: metric.score(sums), edits, referenceLength, signature: metric.signature(count) }
 }
 
 /** TER of one sentence against one or more references. */

@@ -35,10 +35,11 @@ export class Attention {
   ): { out: Tensor; saved: ops.AttentionSaved | undefined } {
     const tokens = context.positions.count
     const { device, dtype } = x
+    const { invariance } = context
     const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)
-    const q = this.projections.query.forward(x, heads(this.#heads))
-    const k = this.projections.key.forward(x, heads(this.#keyValueHeads))
-    const v = this.projections.value.forward(x, heads(this.#keyValueHeads))
+    const q = this.projections.query.forward(x, heads(this.#heads), invariance)
+    const k = this.projections.key.forward(x, heads(this.#keyValueHeads), invariance)
+    const v = this.projections.value.forward(x, heads(this.#keyValueHeads), invariance)
     ops.rope(q, context.positions, context.ropeTable, { out: q })
     ops.rope(k, context.positions, context.ropeTable, { out: k })
 
@@ -50,9 +51,9 @@ export class Attention {
     const values = cache?.values ?? v
     const logSumExp = context.training ? Tensor.empty(device, [tokens, this.#heads], 'f32') : undefined
     const mixed = heads(this.#heads)
-    ops.attention(q, keys, values, context.bounds, { out: mixed, ...(logSumExp && { logSumExp }) })
+    ops.attention(q, keys, values, context.bounds, { out: mixed, invariance, ...(logSumExp && { logSumExp }) })
     using flat = this.#flat(mixed, tokens)
-    const out = this.projections.output.forward(flat)
+    const out = this.projections.output.forward(flat, undefined, invariance)
     if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
     for (const tensor of [q, k, v, mixed]) tensor.dispose()
     return { out, saved: undefined }

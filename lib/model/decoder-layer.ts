@@ -49,7 +49,7 @@ export class DecoderLayer {
     const attention = this.attention.forward(attentionNorm.normed, context, cache)
     if (!training) disposeNormed(attentionNorm)
     const feedForwardNorm = this.feedForwardNorm.forward(attentionNorm.sum, attention.out, training)
-    const feedForward = this.feedForward.forward(feedForwardNorm.normed, training)
+    const feedForward = this.feedForward.forward(feedForwardNorm.normed, context)
     const next = { hidden: feedForwardNorm.sum, branch: feedForward.out }
     if (attention.saved === undefined || feedForward.saved === undefined) {
       disposeNormed(feedForwardNorm)

@@ -1,4 +1,5 @@
 import { ops, Tensor } from '../runtime/index.js'
+import type { ForwardContext } from './forward-context.js'
 import type { Linear } from './linear.js'
 
 export interface FeedForwardProjections {
@@ -21,11 +22,14 @@ export class FeedForward {
   }
 
   /** x [tokens, hiddenSize] → [tokens, hiddenSize]. The activation is not kept: the backward pass computes it again from gate and up. */
-  forward(x: Tensor, training: boolean): { out: Tensor; saved: FeedForwardSaved | undefined } {
-    const gate = this.projections.gate.forward(x)
-    const up = this.projections.up.forward(x)
+  forward(
+    x: Tensor,
+    { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
+  ): { out: Tensor; saved: FeedForwardSaved | undefined } {
+    const gate = this.projections.gate.forward(x, undefined, invariance)
+    const up = this.projections.up.forward(x, undefined, invariance)
     const activation = training ? ops.swiGlu(gate, up) : ops.swiGlu(gate, up, gate)
-    const out = this.projections.down.forward(activation)
+    const out = this.projections.down.forward(activation, undefined, invariance)
     if (training) {
       activation.dispose()
       return { out, saved: { gate, up } }

@@ -8,11 +8,13 @@ export interface ForwardContext {
   readonly ropeTable: ops.RopeTable
   /** Keep what the backward pass needs. */
   readonly training: boolean
+  /** Order of summation in products and in attention. */
+  readonly invariance: ops.Invariance
 }
 
 /** One layer's part of a key/value cache. */
 export interface LayerCache {
-  /** [capacity, keyValueHeads, headDim]. */
+  /** [rows of the cache, keyValueHeads, headDim]. */
   readonly keys: Tensor
   readonly values: Tensor
   /** i32 [tokens]: the cache row of each token of this pass. */

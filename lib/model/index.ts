@@ -5,10 +5,12 @@ export {
   type RopeScaling,
   readLlamaConfig,
 } from './config.js'
+export type { GgufValue } from './gguf.js'
 export { KeyValueCache } from './key-value-cache.js'
 export { LlamaForCausalLM } from './llama.js'
 export { type CreateModelOptions, createLlama, type LoadModelOptions, type LoadProgress, loadLlama } from './load.js'
 export { PackedSequences } from './packed-sequences.js'
 export { Parameter } from './parameter.js'
 export { type SaveModelOptions, saveLlama } from './save.js'
+export { type SaveGgufOptions, saveGguf } from './save-gguf.js'
 export { countTargets, type TrainingBatch } from './training-batch.js'

@@ -15,9 +15,9 @@ export class Linear {
   }
 
   /** x [tokens, inFeatures] → [tokens, outFeatures] in the dtype of x, or of `out`. */
-  forward(x: Tensor, out?: Tensor): Tensor {
+  forward(x: Tensor, out?: Tensor, invariance: ops.Invariance = 'none'): Tensor {
     const result = out ?? Tensor.empty(x.device, [x.count / this.inFeatures, this.outFeatures], x.dtype)
-    return ops.matmul(x, this.weight.tensor, { layout: 'nt', out: result })
+    return ops.matmul(x, this.weight.tensor, { layout: 'nt', out: result, invariance })
   }
 
   /** Adds dyᵀ · x to the gradient of the weight. */

@@ -18,6 +18,8 @@ export interface ForwardOptions {
   readonly cache?: { readonly store: KeyValueCache; readonly rows: Tensor }
   /** i32: the token rows whose logits are wanted. Default: all. */
   readonly logitRows?: Tensor
+  /** `'manyRows'` or `'fewRows'`: what a token gives does not depend, to the bit, on the other tokens of the pass. Default `'none'`. */
+  readonly invariance?: ops.Invariance
 }
 
 /** Tokens of one pass, on the device. */
@@ -102,12 +104,17 @@ export class LlamaForCausalLM {
     return count
   }
 
+  /** Makes what passes over the positions 0 … positions − 1 need, so that they can be captured into a graph. */
+  reservePositions(positions: number): void {
+    this.#rope.table(positions)
+  }
+
   /**
    * Logits f32 [rows, vocabSize] of the wanted rows. Enqueues the pass and returns; the caller disposes the result.
    */
   forward(tokens: TokenRows, options: ForwardOptions = {}): Tensor {
-    const { cache, logitRows } = options
-    const context = this.#context(tokens, false)
+    const { cache, logitRows, invariance = 'none' } = options
+    const context = this.#context(tokens, false, invariance)
     let stream: ResidualStream = { hidden: this.#embed(tokens.ids), branch: undefined }
     this.#layers.forEach((layer, index) => {
       stream = layer.forward(stream, context, cache?.store.layer(index, cache.rows)).stream
@@ -116,7 +123,9 @@ export class LlamaForCausalLM {
     sum.dispose()
     inverseRms.dispose()
     const wanted = logitRows === undefined ? normed : ops.gatherRows(normed, logitRows)
-    const logits = this.#output.forward(wanted, this.#logitsFor(wanted))
+    // Of a pass over prompts few rows are wanted, and the output layer is the largest weight.
+    const order = invariance === 'none' ? 'none' : 'fewRows'
+    const logits = this.#output.forward(wanted, this.#logitsFor(wanted), order)
     wanted.dispose()
     normed.dispose()
     return logits
@@ -130,7 +139,7 @@ export class LlamaForCausalLM {
     using targets = nextTokenTargets(this.device, batch)
     if (targets.count === 0) return
     using tokens = new PackedSequences(this.device, batch.inputIds)
-    const context = this.#context(tokens, true)
+    const context = this.#context(tokens, true, 'none')
 
     const saved: DecoderLayerSaved[] = []
     let stream: ResidualStream = { hidden: this.#embed(tokens.ids), branch: undefined }
@@ -240,9 +249,9 @@ export class LlamaForCausalLM {
     return ops.embedding(this.#embedding.tensor, ids, hidden)
   }
 
-  #context(tokens: TokenRows, training: boolean): ForwardContext {
+  #context(tokens: TokenRows, training: boolean, invariance: ops.Invariance): ForwardContext {
     const { positions, bounds, longest } = tokens
-    return { positions, bounds, ropeTable: this.#rope.table(longest), training }
+    return { positions, bounds, ropeTable: this.#rope.table(longest), training, invariance }
   }
 
   #logitsFor(rows: Tensor): Tensor {

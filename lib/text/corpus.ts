@@ -102,6 +102,8 @@ async function* nonEmpty<T>(items: AsyncGenerator<T>, path: string, expected: st
 export interface MonolingualOptions {
   /** Which side of a `{"translation": …}` record is read. */
   readonly language: LanguageLike
+  /** Called with the line of every blank document, which is skipped. */
+  readonly onBlank?: (line: number) => void
 }
 
 /**
@@ -111,13 +113,24 @@ export interface MonolingualOptions {
  */
 export function readMonolingual(path: string, options: MonolingualOptions): AsyncGenerator<MonolingualDocument> {
   const { code } = languageOf(options.language)
-  return nonEmpty(monolingual(path, code), path, 'text, a document a line, or JSON objects {"text": "…"}')
+  return nonEmpty(
+    monolingual(path, code, options.onBlank),
+    path,
+    'text, a document a line, or JSON objects {"text": "…"}',
+  )
 }
 
-async function* monolingual(path: string, code: string): AsyncGenerator<MonolingualDocument> {
+async function* monolingual(
+  path: string,
+  code: string,
+  onBlank?: (line: number) => void,
+): AsyncGenerator<MonolingualDocument> {
   const content = await open(path)
   if (content.kind === 'text') {
-    for await (const { text, line } of content.lines) if (text.trim() !== '') yield { text, line }
+    for await (const { text, line } of content.lines) {
+      if (text.trim() !== '') yield { text, line }
+      else onBlank?.(line)
+    }
     return
   }
   for await (const record of content.records) {
@@ -125,6 +138,7 @@ async function* monolingual(path: string, code: string): AsyncGenerator<Monoling
     const text = stringOf(record.value, 'text', record.where) ?? sideOf(sides, code, record.where)
     if (text === undefined) throw fail(record.where, `has ${keysOf(sides)}; expected "text" or the language "${code}"`)
     if (text.trim() !== '') yield { text, line: record.line }
+    else onBlank?.(record.line)
   }
 }
 
@@ -211,6 +225,7 @@ async function* preference(
     }
     const need = (text: string | undefined, key: string): string => {
       if (text === undefined) throw fail(where, `has ${keysOf(value)}; "${key}" is missing`)
+      if (text.trim() === '') throw fail(where, `"${key}" is blank`)
       return text
     }
     const directions = field('directions')?.split('-')

@@ -10,6 +10,7 @@ export {
   readParallel,
   readPreference,
 } from './corpus.js'
+export { type GgufTokenizer, ggufTokenizer } from './gguf-tokenizer.js'
 export {
   Interleaved,
   type InterleaveOptions,
@@ -22,13 +23,17 @@ export {
   type CleanTranslationOptions,
   cleanTranslation,
   encodeTranslation,
+  glossaryExamples,
   type LanguageLike,
+  type PromptStyle,
+  promptStyles,
   type TranslationExample,
   type TranslationPromptOptions,
   translationPrompt,
 } from './prompt.js'
 export { Random, type RandomState } from './random.js'
 export { saveTrainedTokenizer } from './save-tokenizer.js'
+export { type Document, type SplitMode, sentencesOf, splitDocument, splitModes } from './segments.js'
 export { type ShuffleOptions, shuffled } from './shuffle.js'
 export {
   type DecodeOptions,
@@ -42,9 +47,11 @@ export { type TokenizerJson, type TrainBpeOptions, trainBpeTokenizer } from './t
 export {
   BlockPacker,
   type BlockPackerState,
+  labelsFrom,
   monolingualDocument,
   type ParallelExampleOptions,
   type ParallelSentence,
   parallelExample,
+  parallelSequence,
   type TrainingExample,
 } from './training-examples.js'

@@ -13,7 +13,11 @@ export interface Language {
 // fe1ixxu/ALMA `utils/utils.py` LANG_TABLE; groups from its README (GROUP2LANG). Each row: code, name, other codes that mean it:
 // ISO 639-2/3 and the codes of NLLB (arb, pes, plt, zsm, …).
 const GROUPS: readonly (readonly (readonly [code: string, name: string, aliases: string])[])[] = [
-  [['en', 'English', 'eng']],
+  // Hausa has prompts and examples in ALMA's repository, but no module of X-ALMA.
+  [
+    ['en', 'English', 'eng'],
+    ['ha', 'Hausa', 'hau'],
+  ],
   [
     ['da', 'Danish', 'dan'],
     ['nl', 'Dutch', 'nld dut'],

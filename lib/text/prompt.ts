@@ -11,6 +11,11 @@ export interface TranslationExample {
   readonly target: string
 }
 
+/** `alma`: the prompt alone. `x-alma`: as the user's turn of a LLaMA-2 chat, which X-ALMA is trained with. */
+export type PromptStyle = 'alma' | 'x-alma'
+
+export const promptStyles: readonly PromptStyle[] = ['alma', 'x-alma']
+
 export interface TranslationPromptOptions {
   readonly from: LanguageLike
   readonly to: LanguageLike
@@ -22,6 +27,8 @@ export interface TranslationPromptOptions {
   readonly template?: string
   /** Put behind the last colon. Default "": ALMA models are trained without a space there. */
   readonly separator?: string
+  /** Default `'alma'`. */
+  readonly promptStyle?: PromptStyle
 }
 
 const PLACEHOLDER = /\{(source|from|to)\}/g
@@ -44,10 +51,12 @@ export function languageOf(language: LanguageLike): Language {
 export function translationPrompt(options: TranslationPromptOptions): string {
   const from = languageOf(options.from).name
   const to = languageOf(options.to).name
-  const { source, examples = [], template, separator = '' } = options
+  const { source, examples = [], template, separator = '', promptStyle = 'alma' } = options
+  // X-ALMA's chat template; `[INST]` is plain text to LLaMA-2's tokenizer, no control token.
+  const wrap = (prompt: string): string => (promptStyle === 'alma' ? prompt : `[INST] ${prompt} [/INST]`)
   if (template === undefined) {
     const shots = examples.map((shot) => `\n${from}: ${shot.source}\n${to}: ${shot.target}`).join('')
-    return `Translate this from ${from} to ${to}:${shots}\n${from}: ${source}\n${to}:${separator}`
+    return wrap(`Translate this from ${from} to ${to}:${shots}\n${from}: ${source}\n${to}:`) + separator
   }
   if (examples.length > 0)
     throw new AlmaError(
@@ -58,7 +67,7 @@ export function translationPrompt(options: TranslationPromptOptions): string {
     throw new AlmaError('ERR_ALMA_OPTION', 'template: has no place {source} for the text to translate')
   // One pass with a function: what is filled in is never searched for placeholders, nor for "$&".
   const values = { source, from, to }
-  return template.replace(PLACEHOLDER, (_, name: keyof typeof values) => values[name]) + separator
+  return wrap(template.replace(PLACEHOLDER, (_, name: keyof typeof values) => values[name])) + separator
 }
 
 /** BOS and the ids of the prompt. No text in it can become a control token: `</s>` in a source stays four characters. */
@@ -81,4 +90,31 @@ export function cleanTranslation(text: string, options: CleanTranslationOptions 
   const first = lines.map((line) => line.trim()).find((line) => line !== '')
   // ALMA's fallback, reached when the lines run out before one that is not blank.
   return first ?? (lines.length < 3 ? (parts[1] ?? '').split('\n')[0]?.trim() : undefined) ?? ''
+}
+
+/**
+ * The entries of a glossary whose source term stands in the text, to be shown as examples before it: an ALMA prompt knows no
+ * other place for a term and its translation. Case is ignored; a term in a script with spaces must stand as a whole word.
+ */
+export function glossaryExamples(glossary: readonly TranslationExample[], text: string): TranslationExample[] {
+  const folded = text.toLocaleLowerCase()
+  return glossary.filter(({ source }) => {
+    const term = source.trim().toLocaleLowerCase()
+    if (term === '') return false
+    for (let at = folded.indexOf(term); at >= 0; at = folded.indexOf(term, at + 1)) {
+      if (isWordBorder(folded, at) && isWordBorder(folded, at + term.length)) return true
+    }
+    return false
+  })
+}
+
+/** Scripts in which words follow each other without spaces have no borders to look for. */
+const SPACELESS_LETTER = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]/u
+const WORD_LETTER = /[\p{L}\p{M}\p{N}]/u
+
+function isWordBorder(text: string, at: number): boolean {
+  const before = [...text.slice(Math.max(0, at - 2), at)].at(-1) ?? ''
+  const after = String.fromCodePoint(text.codePointAt(at) ?? 0x20)
+  if (SPACELESS_LETTER.test(before) || SPACELESS_LETTER.test(after)) return true
+  return !(WORD_LETTER.test(before) && WORD_LETTER.test(after))
 }

@@ -4,6 +4,7 @@
  * damaged or hostile: every length is checked against what is there, and sizes are limited.
  */
 import { AlmaError } from '../errors.js'
+import { CharacterMap, CharacterMapError } from './character-map.js'
 
 export type PieceKind = 'normal' | 'unknown' | 'control' | 'userDefined' | 'unused' | 'byte'
 
@@ -27,6 +28,9 @@ export interface SentencePieceModel {
   readonly addDummyPrefix: boolean
   readonly removeExtraWhitespaces: boolean
   readonly escapeWhitespaces: boolean
+  readonly algorithm: 'unigram' | 'bpe'
+  /** What the normaliser replaces; absent in LLaMA's models. */
+  readonly characterMap?: CharacterMap
 }
 
 /** LLaMA-2's file has 0.5 MB, the largest vocabularies in use (256,000 pieces) 4 MB. */
@@ -45,6 +49,7 @@ const KINDS: readonly (PieceKind | undefined)[] = [
   'byte',
 ]
 const MODEL_TYPES: readonly (string | undefined)[] = [undefined, 'unigram', 'BPE', 'word', 'character']
+const UNIGRAM = 1
 const BPE = 2
 
 type Field =
@@ -162,7 +167,7 @@ function readTrainerSpec(bytes: Uint8Array, spec: TrainerSpec): void {
 
 interface NormalizerSpec {
   name: string
-  charsMapBytes: number
+  characterMap: Uint8Array
   addDummyPrefix: boolean
   removeExtraWhitespaces: boolean
   escapeWhitespaces: boolean
@@ -172,7 +177,7 @@ function readNormalizerSpec(bytes: Uint8Array, spec: NormalizerSpec): void {
   for (const field of fields(bytes)) {
     if (field.wire === 'bytes') {
       if (field.number === 1) spec.name = text(field.value, 'the normalizer name')
-      else if (field.number === 2) spec.charsMapBytes = field.value.length
+      else if (field.number === 2) spec.characterMap = field.value
     } else if (field.wire === 'varint') {
       if (field.number === 3) spec.addDummyPrefix = field.value !== 0
       else if (field.number === 4) spec.removeExtraWhitespaces = field.value !== 0
@@ -183,13 +188,13 @@ function readNormalizerSpec(bytes: Uint8Array, spec: NormalizerSpec): void {
 
 const newNormalizerSpec = (): NormalizerSpec => ({
   name: '',
-  charsMapBytes: 0,
+  characterMap: new Uint8Array(),
   addDummyPrefix: true,
   removeExtraWhitespaces: true,
   escapeWhitespaces: true,
 })
 
-function readModel(bytes: Uint8Array): SentencePieceModel {
+function readModel(bytes: Uint8Array, kinds: 'llama' | 'all'): SentencePieceModel {
   if (bytes.length > MAX_MODEL_BYTES) throw new Damage(`it has ${bytes.length} bytes, more than ${MAX_MODEL_BYTES}`)
   const pieces: Piece[] = []
   // Defaults of the .proto file; a repeated spec message is merged field by field, as protobuf asks.
@@ -214,12 +219,14 @@ function readModel(bytes: Uint8Array): SentencePieceModel {
     else if (field.number === 5) readNormalizerSpec(field.value, denormalizer)
   }
   if (pieces.length === 0) throw new Damage('it has no pieces')
-  if (trainer.modelType !== BPE)
+  if (trainer.modelType !== BPE && (kinds === 'llama' || trainer.modelType !== UNIGRAM))
     throw new Damage(
-      `it is a ${MODEL_TYPES[trainer.modelType] ?? `type ${trainer.modelType}`} model; LLaMA's tokenizers are BPE models`,
+      `it is a ${MODEL_TYPES[trainer.modelType] ?? `type ${trainer.modelType}`} model; ${
+        kinds === 'llama' ? "LLaMA's tokenizers are BPE models" : 'only BPE and unigram models are supported'
+      }`,
     )
   if (trainer.whitespaceAsSuffix) throw new Damage('treat_whitespace_as_suffix is not supported')
-  if (normalizer.charsMapBytes > 0 || denormalizer.charsMapBytes > 0)
+  if (kinds === 'llama' && normalizer.characterMap.length + denormalizer.characterMap.length > 0)
     throw new Damage(
       `the normalizer "${normalizer.name}" has a character map; only the normalizer "identity" (LLaMA's) is supported`,
     )
@@ -240,6 +247,8 @@ function readModel(bytes: Uint8Array): SentencePieceModel {
     addDummyPrefix: normalizer.addDummyPrefix,
     removeExtraWhitespaces: normalizer.removeExtraWhitespaces,
     escapeWhitespaces: normalizer.escapeWhitespaces,
+    algorithm: trainer.modelType === UNIGRAM ? 'unigram' : 'bpe',
+    ...(normalizer.characterMap.length > 0 && { characterMap: new CharacterMap(normalizer.characterMap) }),
   }
 }
 
@@ -267,13 +276,18 @@ function checkPieces(pieces: readonly Piece[], byteFallback: boolean): void {
 /**
  * Parses the bytes of a `tokenizer.model`.
  * @param path names the file in error messages
+ * @param kinds `llama`: BPE models without a character map; `all`: those that metrics use as well
  * @throws AlmaError ERR_ALMA_TOKENIZER when it is damaged, or a kind of model that LLaMA does not use
  */
-export function parseSentencePieceModel(bytes: Uint8Array, path: string): SentencePieceModel {
+export function parseSentencePieceModel(
+  bytes: Uint8Array,
+  path: string,
+  kinds: 'llama' | 'all' = 'llama',
+): SentencePieceModel {
   try {
-    return readModel(bytes)
+    return readModel(bytes, kinds)
   } catch (error) {
-    if (error instanceof Damage)
+    if (error instanceof Damage || error instanceof CharacterMapError)
       throw new AlmaError('ERR_ALMA_TOKENIZER', `${path}: not a usable SentencePiece model: ${error.message}`)
     throw error
   }

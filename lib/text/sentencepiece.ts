@@ -153,7 +153,7 @@ function required(id: number | undefined, what: string, file: string): number {
 const takesPartInMerges = ({ kind }: Piece): boolean => kind === 'normal' || kind === 'userDefined' || kind === 'unused'
 
 /** Every way to make a piece of two symbols, ranked by the piece's score: SentencePiece looks merges up by their result. */
-function bpeModel(model: SentencePieceModel, space: string): ConstructorParameters<typeof BpeEncoder>[0] {
+export function bpeModel(model: SentencePieceModel, space: string): ConstructorParameters<typeof BpeEncoder>[0] {
   const symbols = new Map<string, number>()
   const ids: number[] = []
   const add = (text: string, id: number): void => {

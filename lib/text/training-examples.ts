@@ -49,6 +49,21 @@ export function parallelExample(
   sentence: ParallelSentence,
   options: ParallelExampleOptions = {},
 ): TrainingExample {
+  const { ids, firstLabel } = parallelSequence(tokenizer, sentence, options)
+  return { inputIds: [...ids], labels: labelsFrom(ids, firstLabel) }
+}
+
+/** Labels of a sequence: its ids from `firstLabel` on. */
+export function labelsFrom(ids: readonly number[], firstLabel: number): number[] {
+  return [...ids].fill(IGNORE_INDEX, 0, firstLabel)
+}
+
+/** As {@link parallelExample}; the labels are the ids from `firstLabel` on, and `cut` says whether something did not fit. */
+export function parallelSequence(
+  tokenizer: Tokenizer,
+  sentence: ParallelSentence,
+  options: ParallelExampleOptions = {},
+): { readonly ids: readonly number[]; readonly firstLabel: number; readonly cut: boolean } {
   const { maxSourceLength = 256, maxNewTokens = 256, separator, template, compat } = options
   const prompt = translationPrompt({
     from: sentence.from,
@@ -62,17 +77,16 @@ export function parallelExample(
   const eos = full.pop() as number
   const limit = lengthLimit(maxSourceLength, maxNewTokens) - 1
   const kept = full.slice(0, limit)
-  const inputIds = [...kept, eos]
-  const labels = [...inputIds]
+  const ids = [...kept, eos]
+  const cut = kept.length < full.length
   let masked: number
   if (compat === 'alma') masked = promptIds.length
   else {
     masked = 1
     while (masked <= promptIds.length && full[masked] === promptIds[masked - 1]) masked++
-    if (kept.length < full.length && masked >= kept.length) masked = inputIds.length
+    if (cut && masked >= kept.length) masked = ids.length
   }
-  labels.fill(IGNORE_INDEX, 0, masked)
-  return { inputIds, labels }
+  return { ids, firstLabel: Math.min(masked, ids.length), cut }
 }
 
 function lengthLimit(maxSourceLength: number, maxNewTokens: number): number {

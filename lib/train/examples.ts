@@ -1,22 +1,26 @@
 /** The endless streams of training examples, with a state from which they go on exactly. */
-import { AlmaError } from '../errors.js'
 import {
   BlockPacker,
   type BlockPackerState,
-  type Interleaved,
+  Interleaved,
   type InterleaveState,
-  interleave,
+  labelsFrom,
   monolingualDocument,
   type ParallelSentence,
   parallelExample,
-  readMonolingual,
   readParallel,
   shuffled,
   type Tokenizer,
   type TrainingExample,
 } from '../text/index.js'
+import { type LanguageLike, languageOf } from '../text/prompt.js'
+import type { ExampleGroup } from './evaluation.js'
 import { EventLoopBudget } from './event-loop.js'
-import type { MonolingualSource, ParallelSource, ResolvedStage } from './stages.js'
+import { seedOf } from './seeds.js'
+import type { MonolingualResolved, ParallelResolved, PendingSequence } from './sequence-files.js'
+import { languagesOf, type MonolingualSource, type ParallelSource, readSource } from './sources.js'
+import type { StageCorpus } from './stage-corpus.js'
+import type { ResolvedStage } from './stages.js'
 
 /** Items held in memory for shuffling; a smaller corpus is shuffled uniformly. Documents may be long, sentence pairs are not. */
 const SHUFFLED_DOCUMENTS = 5000
@@ -40,43 +44,58 @@ export interface ExampleStream {
   close(): Promise<void>
 }
 
-/** Seeds of different passes and sources must differ, and not by a pattern that repeats within the run. */
-function seedOf(seed: number, ...parts: readonly number[]): number {
-  let mixed = seed
-  for (const part of parts) mixed = (Math.imul(mixed ^ (mixed >>> 16), 0x45d9f3b) + part * 0x9e3779b1) >>> 0
-  return mixed
-}
-
+/** @param corpus the data of this very stage; it must stay open as long as the stream is used. */
 export function openExamples(
-  tokenizer: Tokenizer,
+  corpus: StageCorpus,
   stage: ResolvedStage,
   epochs: number,
   state?: ExampleState,
 ): ExampleStream {
   return stage.kind === 'monolingual'
-    ? new MonolingualExamples(tokenizer, stage, epochs, state as MonolingualState | undefined)
-    : new ParallelExamples(tokenizer, stage, epochs, state as ParallelState | undefined)
+    ? new MonolingualExamples(corpus, stage, epochs, state as MonolingualState | undefined)
+    : new ParallelExamples(corpus, stage, epochs, state as ParallelState | undefined)
 }
 
-type Kind<K extends ResolvedStage['kind']> = Extract<ResolvedStage, { kind: K }>
-type Documents = AsyncIterator<{ readonly item: { readonly text: string } }>
+/** The documents of all sources in the order of one pass; `itemsOf` gives those of a source in the order of its file. */
+function documentsOf<T>(
+  stage: MonolingualResolved,
+  epoch: number,
+  itemsOf: (source: number) => AsyncIterable<T>,
+  state?: InterleaveState,
+): Interleaved<T> {
+  const { sources, seed } = stage
+  return new Interleaved(
+    sources.map(
+      (_, index) => (pass) =>
+        shuffled(() => itemsOf(index), {
+          bufferSize: SHUFFLED_DOCUMENTS,
+          seed: seedOf(seed, epoch, index, pass),
+        }),
+    ),
+    {
+      probabilities: sources.map(({ probability = 1 }) => probability),
+      seed: seedOf(seed, epoch),
+      ...(state && { state }),
+    },
+  )
+}
 
 /** Blocks of blockSize tokens from the interleaved documents of all sources; what is left over at the end of a pass is dropped. */
 class MonolingualExamples implements ExampleStream {
-  readonly #tokenizer: Tokenizer
-  readonly #stage: Kind<'monolingual'>
+  readonly #corpus: StageCorpus
+  readonly #stage: MonolingualResolved
   readonly #epochs: number
   readonly #packer: BlockPacker
   readonly #budget = new EventLoopBudget()
   #ready: (readonly number[])[] = []
   #epoch = 0
   #blocksOfPass = 0
-  #mix: Interleaved<{ readonly text: string }> | undefined
-  #documents: Documents | undefined
+  #mix: Interleaved<PendingSequence> | undefined
+  #documents: AsyncIterator<{ readonly item: PendingSequence }> | undefined
   #resumeFrom: InterleaveState | undefined
 
-  constructor(tokenizer: Tokenizer, stage: Kind<'monolingual'>, epochs: number, state?: MonolingualState) {
-    this.#tokenizer = tokenizer
+  constructor(corpus: StageCorpus, stage: MonolingualResolved, epochs: number, state?: MonolingualState) {
+    this.#corpus = corpus
     this.#stage = stage
     this.#epochs = epochs
     this.#packer = new BlockPacker(stage.blockSize)
@@ -95,7 +114,7 @@ class MonolingualExamples implements ExampleStream {
       this.#documents ??= this.#open()
       const document = await this.#documents.next()
       if (document.done === true) {
-        if (this.#blocksOfPass === 0) throw noExamples(this.#stage)
+        if (this.#blocksOfPass === 0) throw noExamples(this.#corpus, this.#stage)
         this.#epoch++
         this.#blocksOfPass = 0
         this.#documents = undefined
@@ -103,7 +122,8 @@ class MonolingualExamples implements ExampleStream {
         this.#packer.restore({ blockSize: this.#stage.blockSize, pending: [] })
         continue
       }
-      const blocks = this.#packer.push(monolingualDocument(this.#tokenizer, document.value.item.text))
+      const sequence = await document.value.item()
+      const blocks = this.#packer.push(sequence?.ids ?? [])
       this.#ready.push(...blocks)
       this.#blocksOfPass += blocks.length
       await this.#budget.breathe()
@@ -125,60 +145,59 @@ class MonolingualExamples implements ExampleStream {
     await this.#documents?.return?.()
   }
 
-  #open(): Documents {
-    const { sources, seed } = this.#stage
-    const epoch = this.#epoch
-    this.#mix = interleave(
-      sources.map(
-        ({ path, language }, index) =>
-          (pass) =>
-            shuffled(() => readMonolingual(path, { language }), {
-              bufferSize: SHUFFLED_DOCUMENTS,
-              seed: seedOf(seed, epoch, index, pass),
-            }),
-      ),
-      {
-        probabilities: sources.map(({ probability = 1 }) => probability),
-        seed: seedOf(seed, epoch),
-        ...(this.#resumeFrom && { state: this.#resumeFrom }),
-      },
+  #open(): AsyncIterator<{ readonly item: PendingSequence }> {
+    const { files } = this.#corpus
+    this.#mix = documentsOf(
+      this.#stage,
+      this.#epoch,
+      (source) => files[source]?.sequences() ?? nothing(),
+      this.#resumeFrom,
     )
     this.#resumeFrom = undefined
     return this.#mix[Symbol.asyncIterator]()
   }
 }
 
+async function* nothing(): AsyncGenerator<never> {}
+
 /** Translation examples of all files and directions, shuffled anew in every pass. */
 class ParallelExamples implements ExampleStream {
-  readonly #tokenizer: Tokenizer
-  readonly #stage: Kind<'parallel'>
+  readonly #corpus: StageCorpus
+  readonly #stage: ParallelResolved
   readonly #epochs: number
   readonly #budget = new EventLoopBudget()
   #epoch = 0
+  /** Of this pass: sequences taken, those left out included, and examples given. */
   #taken = 0
-  #sentences: AsyncIterator<ParallelSentence> | undefined
+  #given = 0
+  #sequences: AsyncIterator<PendingSequence> | undefined
 
-  constructor(tokenizer: Tokenizer, stage: Kind<'parallel'>, epochs: number, state?: ParallelState) {
-    this.#tokenizer = tokenizer
+  constructor(corpus: StageCorpus, stage: ParallelResolved, epochs: number, state?: ParallelState) {
+    this.#corpus = corpus
     this.#stage = stage
     this.#epochs = epochs
     this.#epoch = state?.epoch ?? 0
     this.#taken = state?.taken ?? 0
+    this.#given = this.#taken
   }
 
   async next(): Promise<TrainingExample | undefined> {
     while (this.#epoch < this.#epochs) {
-      this.#sentences ??= this.#open()
-      const sentence = await this.#sentences.next()
+      this.#sequences ??= this.#open()
+      const pending = await this.#sequences.next()
       await this.#budget.breathe()
-      if (sentence.done !== true) {
+      if (pending.done !== true) {
         this.#taken++
-        return translationExample(this.#tokenizer, sentence.value, this.#stage)
+        const sequence = await pending.value()
+        if (sequence === undefined) continue
+        this.#given++
+        return { inputIds: [...sequence.ids], labels: labelsFrom(sequence.ids, sequence.firstLabel) }
       }
-      if (this.#taken === 0) throw noExamples(this.#stage)
+      if (this.#given === 0) throw noExamples(this.#corpus, this.#stage)
       this.#epoch++
       this.#taken = 0
-      this.#sentences = undefined
+      this.#given = 0
+      this.#sequences = undefined
     }
     return undefined
   }
@@ -188,16 +207,21 @@ class ParallelExamples implements ExampleStream {
   }
 
   async close(): Promise<void> {
-    await this.#sentences?.return?.()
+    await this.#sequences?.return?.()
   }
 
-  #open(): AsyncIterator<ParallelSentence> {
-    const { pairs, bidirectional, seed } = this.#stage
-    const ordered = shuffled(() => parallelSentences(pairs, bidirectional), {
-      bufferSize: SHUFFLED_PAIRS,
-      seed: seedOf(seed, this.#epoch),
-      skip: this.#taken,
-    })
+  #open(): AsyncIterator<PendingSequence> {
+    const { files } = this.#corpus
+    const ordered = shuffled(
+      async function* () {
+        for (const file of files) yield* file.sequences()
+      },
+      {
+        bufferSize: SHUFFLED_PAIRS,
+        seed: seedOf(this.#stage.seed, this.#epoch),
+        skip: this.#taken,
+      },
+    )
     return ordered[Symbol.asyncIterator]()
   }
 }
@@ -219,7 +243,7 @@ export async function* parallelSentences(
 export function translationExample(
   tokenizer: Tokenizer,
   sentence: ParallelSentence,
-  stage: Kind<'parallel'>,
+  stage: ParallelResolved,
 ): TrainingExample {
   const { maxSourceLength, maxNewTokens, compat } = stage
   return parallelExample(tokenizer, sentence, {
@@ -229,69 +253,88 @@ export function translationExample(
   })
 }
 
-/** All blocks of validation text: sources one after the other, nothing shuffled; the last, shorter block counts too. */
-export async function monolingualValidation(
-  tokenizer: Tokenizer,
-  sources: readonly MonolingualSource[],
-  blockSize: number,
-): Promise<TrainingExample[]> {
-  const examples: TrainingExample[] = []
-  const budget = new EventLoopBudget()
-  for (const { path, language } of sources) {
-    const packer = new BlockPacker(blockSize)
-    for await (const { text } of readMonolingual(path, { language })) {
-      for (const block of packer.push(monolingualDocument(tokenizer, text))) {
-        examples.push({ inputIds: block, labels: block })
-      }
-      await budget.breathe()
-    }
-    const rest = [...packer.state().pending]
-    if (rest.length > 1) examples.push({ inputIds: rest, labels: rest })
+/** The validation data of a stage by language or direction; empty when it has none. */
+export async function validationGroups(tokenizer: Tokenizer, stage: ResolvedStage): Promise<ExampleGroup[]> {
+  const groups = new Map<string, TrainingExample[]>()
+  const add = (name: string, example: TrainingExample): void => {
+    const group = groups.get(name)
+    if (group === undefined) groups.set(name, [example])
+    else group.push(example)
   }
-  return examples
-}
-
-export async function parallelValidation(tokenizer: Tokenizer, stage: Kind<'parallel'>): Promise<TrainingExample[]> {
-  const examples: TrainingExample[] = []
-  const budget = new EventLoopBudget()
-  for await (const sentence of parallelSentences(stage.validation ?? [], stage.bidirectional)) {
-    examples.push(translationExample(tokenizer, sentence, stage))
-    await budget.breathe()
-  }
-  return examples
-}
-
-/**
- * Examples of one pass: the stage's length in steps follows from it. Reads the whole data once, so that a damaged line is found
- * before the first step instead of hours later.
- */
-export async function countExamples(tokenizer: Tokenizer, stage: ResolvedStage, signal?: AbortSignal): Promise<number> {
-  let count = 0
   const budget = new EventLoopBudget()
   if (stage.kind === 'parallel') {
-    for await (const _ of parallelSentences(stage.pairs, stage.bidirectional)) {
-      count++
-      signal?.throwIfAborted()
+    for await (const sentence of parallelSentences(stage.validation ?? [], stage.bidirectional)) {
+      add(directionOf(sentence), translationExample(tokenizer, sentence, stage))
       await budget.breathe()
     }
   } else {
-    const stream = openExamples(tokenizer, stage, 1)
-    while ((await stream.next()) !== undefined) {
-      count++
-      signal?.throwIfAborted()
+    for (const source of stage.validation ?? []) {
+      for await (const block of validationBlocks(tokenizer, source, stage)) {
+        add(languagesOf(source), block)
+        await budget.breathe()
+      }
     }
   }
-  if (count === 0) throw noExamples(stage)
+  return [...groups].map(([name, examples]) => ({ name, examples }))
+}
+
+/** Blocks of validation text in the order of the file; the last, shorter one counts too. */
+async function* validationBlocks(
+  tokenizer: Tokenizer,
+  source: MonolingualSource,
+  { blockSize, seed }: MonolingualResolved,
+): AsyncGenerator<TrainingExample> {
+  const packer = new BlockPacker(blockSize)
+  for await (const { text } of readSource(source, { seed })) {
+    for (const block of packer.push(monolingualDocument(tokenizer, text))) yield { inputIds: block, labels: block }
+  }
+  const rest = [...packer.state().pending]
+  if (rest.length > 1) yield { inputIds: rest, labels: rest }
+}
+
+const languageCode = (language: LanguageLike): string => languageOf(language).code
+
+/** `de-en`. */
+export function directionOf({ from, to }: ParallelSentence): string {
+  return `${languageCode(from)}-${languageCode(to)}`
+}
+
+/**
+ * Examples of so many passes, from the lengths of the sequences alone: the stage's length in steps follows from it.
+ *
+ * @throws AlmaError ERR_ALMA_CORPUS when there is none
+ */
+export async function countExamples(corpus: StageCorpus, stage: ResolvedStage, epochs: number): Promise<number> {
+  const count =
+    stage.kind === 'parallel'
+      ? epochs * corpus.report.files.reduce((sum, { kept }) => sum + kept, 0)
+      : await countBlocks(corpus, stage, epochs)
+  if (count === 0) throw noExamples(corpus, stage)
   return count
 }
 
-function noExamples(stage: ResolvedStage): AlmaError {
-  const [files, expected] =
+/** Goes through the passes as {@link MonolingualExamples} does, with lengths in place of documents; no two passes need be as long. */
+async function countBlocks(corpus: StageCorpus, stage: MonolingualResolved, epochs: number): Promise<number> {
+  const budget = new EventLoopBudget()
+  const lengthsOf = async function* (source: number): AsyncGenerator<number> {
+    yield* corpus.files[source]?.lengths ?? []
+  }
+  let blocks = 0
+  for (let epoch = 0; epoch < epochs; epoch++) {
+    let tokens = 0
+    for await (const { item } of documentsOf(stage, epoch, lengthsOf)) {
+      tokens += item
+      await budget.breathe()
+    }
+    blocks += Math.floor(tokens / stage.blockSize)
+  }
+  return blocks
+}
+
+function noExamples(corpus: StageCorpus, stage: ResolvedStage): Error {
+  return corpus.nothingLeft(
     stage.kind === 'parallel'
-      ? [stage.pairs, 'at least one pair with text on both sides']
-      : [stage.sources, `at least one block of ${stage.blockSize} tokens`]
-  return new AlmaError(
-    'ERR_ALMA_CORPUS',
-    `${files.map(({ path }) => path).join(', ')}: not one training example, expected ${expected}`,
+      ? 'at least one pair with text on both sides'
+      : `at least one block of ${stage.blockSize} tokens`,
   )
 }

@@ -1,14 +1,19 @@
 /** Fine-tuning in stages: one after the other on the same weights, with checkpoints in between. */
 
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AlmaError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { isObject, readJsonFile } from '../files/json.js'
 import type { LlamaForCausalLM } from '../model/index.js'
+import { packageVersion } from '../package-version.js'
+import { writeReport } from '../report/report.js'
 import type { Tokenizer } from '../text/index.js'
 import { type Checkpoint, checkSameStages, readCheckpoint, removeCheckpoints } from './checkpoint.js'
-import type { FinetuneReport, StageReport, TrainingEvent } from './events.js'
-import { resolveStage, type Stage } from './stages.js'
+import type { FinetuneReport, RunEvent, StageReport, TrainingEvent } from './events.js'
+import { openRunLog, runLogName } from './run-log.js'
+import { type ResolvedStage, resolveStage, type Stage } from './stages.js'
+import { TensorboardWriter, tensorboardFolder } from './tensorboard.js'
 import { trainStage } from './trainer.js'
 
 export interface FinetuneOptions {
@@ -19,6 +24,13 @@ export interface FinetuneOptions {
   /** Aborting ends the step in progress, writes a checkpoint (with `output`) and rejects with the signal's reason. */
   readonly signal?: AbortSignal
   readonly onProgress?: (event: TrainingEvent) => void
+  /** Also write event files for TensorBoard, to the folder `tensorboard` in `output`. Default false. */
+  readonly tensorboard?: boolean
+  /**
+   * Folder in which tokenised files are kept for later passes and runs, which may share it at the same time. Default: text is
+   * tokenised in every pass.
+   */
+  readonly tokenCache?: string
 }
 
 /** What is trained: an Alma. */
@@ -30,7 +42,7 @@ export interface Trainable {
 
 export const reportName = 'training-report.json'
 
-const optionNames = ['output', 'resume', 'signal', 'onProgress']
+const optionNames = ['output', 'resume', 'signal', 'onProgress', 'tensorboard', 'tokenCache']
 
 /**
  * Runs the stages in their order. With `output`, the trained model is saved there when all are done.
@@ -51,6 +63,9 @@ export async function finetune(
   }
   if (resume && output === undefined) {
     throw new AlmaError('ERR_ALMA_OPTION', 'finetune: resume needs an output folder, where the checkpoints are')
+  }
+  if (options.tensorboard === true && output === undefined) {
+    throw new AlmaError('ERR_ALMA_OPTION', 'finetune: tensorboard needs an output folder, where its files go')
   }
   const list: readonly Stage[] = Array.isArray(stages) ? stages : [stages as Stage]
   if (list.length === 0) throw new AlmaError('ERR_ALMA_OPTION', 'finetune: no stages given')
@@ -76,20 +91,77 @@ export async function finetune(
   } else if (output !== undefined) {
     // A fresh run: checkpoints of an earlier one must not be taken for its own later.
     await removeCheckpoints(output)
+    await rm(join(output, reportName), { force: true })
   }
 
+  const log = output === undefined ? undefined : await openRunLog(join(output, runLogName))
+  const tensorboard =
+    output !== undefined && options.tensorboard === true
+      ? new TensorboardWriter(join(output, tensorboardFolder))
+      : undefined
+  const onEvent = (event: TrainingEvent): void => {
+    log?.append(event)
+    tensorboard?.append(event)
+    onProgress?.(event)
+  }
+  try {
+    onEvent(runEvent(alma, resolved, checkpoint))
+    const stageReports = await trainStages(alma, resolved, checkpoint, { ...options, onProgress: onEvent })
+    const report: FinetuneReport = { stages: stageReports, ...(output !== undefined && { output }) }
+    if (output !== undefined) {
+      await alma.save(output)
+      await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
+      await removeCheckpoints(output)
+    }
+    await log?.close()
+    await tensorboard?.close()
+    if (output !== undefined) await writeReport(output)
+    return report
+  } catch (error) {
+    // What is known of a run that ended early is shown as well; its own error is what counts.
+    await log?.close().catch(() => {})
+    await tensorboard?.close().catch(() => {})
+    if (output !== undefined) await writeReport(output).catch(() => {})
+    throw error
+  }
+}
+
+function runEvent(
+  { model }: Trainable,
+  stages: readonly ResolvedStage[],
+  checkpoint: Checkpoint | undefined,
+): RunEvent {
+  const { device, config, parameterCount } = model
+  const [first] = model.namedParameters()
+  return {
+    type: 'run',
+    version: packageVersion(),
+    model: { parameters: parameterCount, dtype: first?.[1].dtype ?? 'f32', config },
+    device: { name: device.name, description: device.description },
+    stages,
+    ...(checkpoint !== undefined && { resumed: { stage: checkpoint.state.stage, step: checkpoint.state.step } }),
+  }
+}
+
+async function trainStages(
+  alma: Trainable,
+  stages: readonly ResolvedStage[],
+  checkpoint: Checkpoint | undefined,
+  { output, signal, onProgress, tokenCache }: FinetuneOptions,
+): Promise<StageReport[]> {
   const finished: StageReport[] = [...(checkpoint?.state.finished ?? [])]
-  for (const [index, stage] of resolved.entries()) {
+  for (const [index, stage] of stages.entries()) {
     if (index < (checkpoint?.state.stage ?? 0)) continue
     const report = await trainStage({
       model: alma.model,
       tokenizer: alma.tokenizer,
-      stages: resolved,
+      stages,
       index,
       stage,
       finished: [...finished],
       ...(output !== undefined && { output }),
       ...(checkpoint?.state.stage === index && { checkpoint }),
+      ...(tokenCache !== undefined && { tokenCache }),
       ...(signal && { signal }),
       ...(onProgress && { onEvent: onProgress }),
     })
@@ -97,12 +169,5 @@ export async function finetune(
     // What a stage's batches needed is of no use to the next one, or to decoding.
     alma.model.device.releaseCachedMemory()
   }
-
-  const report: FinetuneReport = { stages: finished, ...(output !== undefined && { output }) }
-  if (output !== undefined) {
-    await alma.save(output)
-    await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
-    await removeCheckpoints(output)
-  }
-  return report
+  return finished
 }

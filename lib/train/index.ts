@@ -1,14 +1,19 @@
-export type { FinetuneReport, StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
+export type { DataFinding, DataReport, DroppedFinding, FileReport, FindingCount } from './data-report.js'
+export type { BestMetric, EvaluationOptions } from './evaluation-options.js'
+export type {
+  DirectionScores,
+  FinetuneReport,
+  RunEvent,
+  StageReport,
+  StepRecord,
+  TrainingEvent,
+  TranslationSample,
+  ValidationRecord,
+} from './events.js'
 export { type FinetuneOptions, finetune } from './finetune.js'
 export { Optimizer, type OptimizerOptions } from './optimizer.js'
 export { createProgressReporter, type ProgressReporter } from './progress.js'
 export { type Recipe, readRecipe } from './recipe.js'
 export { learningRateAt, type ScheduleOptions, warmupSteps } from './schedule.js'
-export type {
-  MonolingualSource,
-  MonolingualStage,
-  ParallelSource,
-  ParallelStage,
-  ScheduleName,
-  Stage,
-} from './stages.js'
+export type { MonolingualSource, ParallelSource, PseudoMonolingualSource, TextSource } from './sources.js'
+export type { MonolingualStage, ParallelStage, ScheduleName, Stage } from './stages.js'

@@ -1,7 +1,8 @@
 /** Showing a training run: one line that renews itself on a terminal, and a line of JSON an event in a log file. */
-import { type FileHandle, open } from 'node:fs/promises'
-import { ioError } from '../errors.js'
-import type { TrainingEvent } from './events.js'
+import { droppedText } from './data-check.js'
+import { type DataReport, findingNames } from './data-report.js'
+import type { TrainingEvent, ValidationRecord } from './events.js'
+import { openRunLog } from './run-log.js'
 
 /** A place to write to; process.stderr is one. */
 export interface TextSink {
@@ -13,7 +14,7 @@ export interface TextSink {
 export interface ProgressOptions {
   /** Default process.stderr. On anything but a terminal a line is written for every validation and every tenth of a stage. */
   readonly stream?: TextSink
-  /** File that events are appended to as JSON lines, with the time. */
+  /** File that events are appended to as JSON lines, with the time. A run with an output folder has such a log in there already. */
   readonly logFile?: string
 }
 
@@ -27,16 +28,7 @@ export interface ProgressReporter {
 /** @throws AlmaError ERR_ALMA_IO when the log file cannot be opened or written (the latter from close()). */
 export async function createProgressReporter(options: ProgressOptions = {}): Promise<ProgressReporter> {
   const { stream = process.stderr, logFile } = options
-  let log: FileHandle | undefined
-  if (logFile !== undefined) {
-    try {
-      log = await open(logFile, 'a')
-    } catch (error) {
-      throw ioError('write', logFile, error)
-    }
-  }
-  let written: Promise<unknown> = Promise.resolve()
-  let failure: unknown
+  const log = logFile === undefined ? undefined : await openRunLog(logFile)
   const tty = stream.isTTY === true
   let lineOpen = false
   const line = (text: string): void => {
@@ -45,15 +37,7 @@ export async function createProgressReporter(options: ProgressOptions = {}): Pro
   }
   return {
     onProgress(event) {
-      if (log !== undefined) {
-        const text = `${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`
-        const file = log
-        written = written
-          .then(() => file.appendFile(text))
-          .catch((error: unknown) => {
-            failure ??= error
-          })
-      }
+      log?.append(event)
       if (event.type === 'step') {
         const tenth = Math.max(1, Math.ceil(event.steps / 10))
         if (tty) {
@@ -68,10 +52,7 @@ export async function createProgressReporter(options: ProgressOptions = {}): Pro
     async close() {
       if (lineOpen) stream.write('\n')
       lineOpen = false
-      await written
       await log?.close()
-      log = undefined
-      if (failure !== undefined) throw ioError('write', logFile ?? '', failure)
     },
   }
 }
@@ -87,26 +68,53 @@ function bar(event: StepEvent, columns: number): string {
 }
 
 function summary({ stage, kind, record, steps, tokensPerSecond, secondsLeft }: StepEvent): string {
+  const { step, loss, gradNorm, learningRate } = record
   return (
-    `stage ${stage + 1} ${kind} ${record.step}/${steps} loss ${record.loss.toFixed(3)} ` +
-    `${Math.round(tokensPerSecond)} tokens/s ${duration(secondsLeft)} left`
+    `stage ${stage + 1} ${kind} ${step}/${steps} loss ${loss.toFixed(3)} grad ${shortNumber(gradNorm)} ` +
+    `lr ${learningRate.toExponential(1)} ${Math.round(tokensPerSecond)} tokens/s ${duration(secondsLeft)} left`
   )
 }
 
+const shortNumber = (value: number): string => (value < 1000 ? value.toPrecision(3) : value.toExponential(1))
+
+function evaluated({ step, loss, bleu, chrf }: ValidationRecord): string {
+  const scores = bleu === undefined || chrf === undefined ? '' : `, BLEU ${bleu.toFixed(1)}, chrF ${chrf.toFixed(1)}`
+  return `step ${step}: validation loss ${loss.toFixed(4)}${scores}`
+}
+
 function describe(event: TrainingEvent): string | undefined {
+  if (event.type === 'run') {
+    const { model, device } = event
+    return `${model.parameters.toLocaleString('en')} weights (${model.dtype}) on ${device.description}`
+  }
   const stage = `stage ${event.stage + 1}`
   switch (event.type) {
     case 'stage':
       return `${stage} ${event.kind}: ${event.steps} steps${event.resumedAt > 0 ? `, resumed at ${event.resumedAt}` : ''}`
     case 'validation':
-      return `${stage} step ${event.record.step}: validation loss ${event.record.loss.toFixed(4)}${event.best ? ' (best)' : ''}`
+      return `${stage} ${evaluated(event.record)}${event.best ? ' (best)' : ''}`
     case 'checkpoint':
       return `${stage} step ${event.step}: checkpoint ${event.path}`
+    case 'data':
+      return dataLines(stage, event.report).join('\n')
+    case 'stoppedEarly':
+      return `${stage} step ${event.step}: stopped early after ${event.reason}`
     case 'skipped':
       return `${stage} step ${event.step}: skipped, ${event.reason}`
     default:
       return undefined
   }
+}
+
+function dataLines(stage: string, { files }: DataReport): string[] {
+  return files.flatMap(({ path, read, complete, kept, findings, warnings }) => {
+    const dropped = findings.some((finding) => finding.dropped) ? `; ${droppedText(findings, findingNames)}` : ''
+    const part = complete ? '' : 'the first '
+    return [
+      `${stage} data: ${path}: ${part}${read} read, ${kept} to train on${dropped}`,
+      ...warnings.map((text) => `${stage} data: ${path}: warning: ${text}`),
+    ]
+  })
 }
 
 /** Seconds as 1:05 or 2:03:09. */

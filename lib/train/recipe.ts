@@ -17,7 +17,7 @@ export interface Recipe {
 /** Larger than any recipe; a file beyond it is something else. */
 const MOST_BYTES = 2 ** 20
 
-const fileLists = ['sources', 'pairs', 'validation']
+const fileLists = ['sources', 'pairs', 'validation', 'predictPairs']
 
 /**
  * Reads and checks a recipe. Its paths are relative to the file.

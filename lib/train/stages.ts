@@ -1,28 +1,15 @@
 /** What a stage of training can say, its defaults (ALMA's), and the check of both. */
 import { AlmaError, type AlmaErrorCode } from '../errors.js'
-import { resolveLanguage } from '../text/index.js'
+import { type DroppedFinding, defaultDrop, droppedFindings } from './data-report.js'
+import { type EvaluationOptions, evaluationConflict, evaluationFields } from './evaluation-options.js'
+import { type FieldChecks, flag, number, oneOf, positiveInteger } from './fields.js'
+import { type MonolingualSource, type ParallelSource, pairList, sourceList } from './sources.js'
 
 /** Shape of the learning rate after the warm-up; see lib/train/schedule.ts. */
 export type ScheduleName = 'cosine' | 'inverse_sqrt' | 'linear' | 'constant'
 
-/** A file of one language: text or JSONL, plain or gzip. */
-export interface MonolingualSource {
-  readonly path: string
-  /** Code or English name. */
-  readonly language: string
-  /** Share of the documents; only the ratios count. Default: all equal. */
-  readonly probability?: number
-}
-
-/** A file of sentence pairs: ALMA JSON, JSONL or TSV, plain or gzip. */
-export interface ParallelSource {
-  readonly path: string
-  readonly from: string
-  readonly to: string
-}
-
 /** Fields of every kind of stage. */
-export interface StageOptions {
+export interface StageOptions extends EvaluationOptions {
   /** Sequences in a step, over all micro-batches. Default 256. */
   readonly batchSize?: number
   /** Sequences in a micro-batch. Default: as many as fit into 4,096 tokens. */
@@ -42,11 +29,17 @@ export interface StageOptions {
   readonly maxGradNorm?: number
   /** Of the order of the data. Default 42. */
   readonly seed?: number
-  /** Steps between two validation losses. Default: a tenth of the stage, when there is validation data. */
+  /**
+   * What is left out of the training data besides empty text: pairs of identical sides, text in a script that its language is not
+   * written in, what is longer than the stage's limits (cut otherwise). Default identicalSides and wrongScript; nothing in ALMA's own
+   * code, so with compat 'alma'.
+   */
+  readonly drop?: readonly DroppedFinding[]
+  /** Steps between two evaluations. Default: a tenth of the stage, when there is validation data. */
   readonly evaluationSteps?: number
   /** Steps between two checkpoints. Default: a tenth of the stage, when there is an output folder. */
   readonly saveSteps?: number
-  /** End with the weights of the lowest validation loss instead of the last ones. Default false. */
+  /** End with the weights of the best evaluation (by `metricForBestModel`) instead of the last ones. Default false. */
   readonly keepBest?: boolean
   readonly maxSteps?: number
   /** Passes over the data. Default 1, unless maxSteps or maxTokens is given. */
@@ -97,6 +90,7 @@ type Defaulted =
   | 'maxGradNorm'
   | 'seed'
   | 'keepBest'
+  | 'drop'
 
 /** A stage with its defaults filled in. */
 export type ResolvedStage =
@@ -128,20 +122,7 @@ const ownDefaults = {
 
 const schedules: readonly ScheduleName[] = ['cosine', 'inverse_sqrt', 'linear', 'constant']
 
-type Check = (value: unknown) => string | undefined
-
-const number =
-  (what: string, holds: (value: number) => boolean): Check =>
-  (value) =>
-    typeof value === 'number' && Number.isFinite(value) && holds(value) ? undefined : what
-const positiveInteger = number('a positive integer', (value) => Number.isSafeInteger(value) && value > 0)
-const oneOf =
-  (names: readonly string[]): Check =>
-  (value) =>
-    names.includes(value as string) ? undefined : `one of ${names.map((name) => `'${name}'`).join(', ')}`
-const flag: Check = (value) => (typeof value === 'boolean' ? undefined : 'true or false')
-
-const commonFields: Readonly<Record<string, Check>> = {
+const commonFields: FieldChecks = {
   kind: oneOf(['monolingual', 'parallel']),
   batchSize: positiveInteger,
   microBatchSize: positiveInteger,
@@ -163,59 +144,31 @@ const commonFields: Readonly<Record<string, Check>> = {
   epochs: positiveInteger,
   compat: oneOf(['transformers-4', 'alma']),
   activationCheckpointing: oneOf(['auto', 'none']),
+  ...evaluationFields,
+  drop: (value) =>
+    Array.isArray(value) && value.every((name) => droppedFindings.includes(name))
+      ? undefined
+      : `a list of ${droppedFindings.join(', ')}`,
 }
 
-const sourceFields: Readonly<Record<string, Check>> = {
-  path: (value) => (typeof value === 'string' && value !== '' ? undefined : 'a path'),
-  language: languageCheck,
-  probability: number('a number above 0', (value) => value > 0),
-}
-
-const pairFields: Readonly<Record<string, Check>> = {
-  path: (value) => (typeof value === 'string' && value !== '' ? undefined : 'a path'),
-  from: languageCheck,
-  to: languageCheck,
-}
-
-const listOf =
-  (fields: Readonly<Record<string, Check>>, required: readonly string[]): Check =>
-  (value) => {
-    if (!Array.isArray(value) || value.length === 0) return 'a list of at least one file'
-    for (const [index, entry] of value.entries()) {
-      if (typeof entry !== 'object' || entry === null) return `objects in the list, got ${JSON.stringify(entry)}`
-      for (const key of required) if (!(key in entry)) return `"${key}" in entry ${index}`
-      for (const [key, inner] of Object.entries(entry)) {
-        const check = fields[key]
-        if (check === undefined) return `only ${Object.keys(fields).join(', ')} in entry ${index}, not "${key}"`
-        const expected = check(inner)
-        if (expected !== undefined) return `${expected} for "${key}" of entry ${index}, got ${JSON.stringify(inner)}`
-      }
-    }
-    return undefined
-  }
-
-const kindFields: Readonly<Record<Stage['kind'], Readonly<Record<string, Check>>>> = {
+const kindFields: Readonly<Record<Stage['kind'], FieldChecks>> = {
   monolingual: {
     ...commonFields,
-    sources: listOf(sourceFields, ['path', 'language']),
-    validation: listOf(sourceFields, ['path', 'language']),
+    predictPairs: pairList,
+    sources: sourceList,
+    validation: sourceList,
     blockSize: number('an integer from 2 on', (value) => Number.isSafeInteger(value) && value >= 2),
     maxTokens: positiveInteger,
   },
   parallel: {
     ...commonFields,
-    pairs: listOf(pairFields, ['path', 'from', 'to']),
-    validation: listOf(pairFields, ['path', 'from', 'to']),
+    predictPairs: pairList,
+    pairs: pairList,
+    validation: pairList,
     bidirectional: flag,
     maxSourceLength: positiveInteger,
     maxNewTokens: positiveInteger,
   },
-}
-
-function languageCheck(value: unknown): string | undefined {
-  if (typeof value !== 'string') return 'a language code or name'
-  resolveLanguage(value) // its own error lists what is close
-  return undefined
 }
 
 /**
@@ -250,6 +203,9 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
   const data = stage.kind === 'monolingual' ? 'sources' : 'pairs'
   if (!(data in stage)) fail(`"${data}" is missing`)
   if (stage.keepBest === true && stage.validation === undefined) fail('"keepBest" needs "validation" data')
+  const conflict = evaluationConflict(stage, stage.kind !== 'monolingual')
+  if (conflict !== undefined) fail(conflict)
   const given = Object.fromEntries(Object.entries(stage).filter(([, value]) => value !== undefined))
-  return { ...ownDefaults[stage.kind], ...given } as ResolvedStage
+  const drop = stage.compat === 'alma' ? [] : defaultDrop
+  return { ...ownDefaults[stage.kind], drop, ...given } as ResolvedStage
 }

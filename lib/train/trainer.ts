@@ -5,6 +5,7 @@ import type { LlamaForCausalLM } from '../model/index.js'
 import { ops, Tensor } from '../runtime/index.js'
 import type { Tokenizer, TrainingExample } from '../text/index.js'
 import { type MicroBatch, microBatches } from './batches.js'
+import { standingOf, stopsEarly } from './best-evaluation.js'
 import {
   bestWeightsPath,
   type Checkpoint,
@@ -15,17 +16,12 @@ import {
   writeBestWeights,
   writeCheckpoint,
 } from './checkpoint.js'
+import { Evaluation } from './evaluation.js'
 import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
-import {
-  countExamples,
-  type ExampleState,
-  type ExampleStream,
-  monolingualValidation,
-  openExamples,
-  parallelValidation,
-} from './examples.js'
+import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
 import { Optimizer } from './optimizer.js'
 import { learningRateAt, warmupSteps } from './schedule.js'
+import { isCounted, StageCorpus } from './stage-corpus.js'
 import type { ResolvedStage } from './stages.js'
 
 /** Steps in a row without finite gradients after which going on is pointless. */
@@ -44,6 +40,8 @@ export interface StageRun {
   readonly output?: string
   /** A checkpoint of this very stage, to go on from. */
   readonly checkpoint?: Checkpoint
+  /** Folder for token caches. */
+  readonly tokenCache?: string
   readonly signal?: AbortSignal
   readonly onEvent?: (event: TrainingEvent) => void
 }
@@ -72,14 +70,14 @@ class StageTrainer {
   /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
   readonly #lossSum: Tensor
   readonly #gradScale: Tensor
+  #corpus: StageCorpus | undefined
   #stream: ExampleStream | undefined
-  #validationSet: TrainingExample[] = []
+  #evaluation: Evaluation | undefined
 
   #step = 0
   #examples: ExampleState | null = null
   #losses: StepRecord[] = []
   #validation: ValidationRecord[] = []
-  #best: ValidationRecord | null = null
   #tokens = 0
   #seconds = 0
   #skipped = 0
@@ -97,14 +95,21 @@ class StageTrainer {
     const { tokenizer, stage, index, checkpoint, signal } = this.#run
     signal?.throwIfAborted()
     if (checkpoint !== undefined) await this.#restore(checkpoint)
-    const totalSteps = await stageSteps(tokenizer, stage, signal)
-    this.#validationSet = await validationExamples(tokenizer, stage)
+    const { tokenCache } = this.#run
+    const corpus = await StageCorpus.open(tokenizer, stage, {
+      ...(tokenCache !== undefined && { tokenCache }),
+      ...(signal && { signal }),
+    })
+    this.#corpus = corpus
+    this.#emit({ type: 'data', report: corpus.report })
+    const totalSteps = await stageSteps(corpus, stage)
+    const evaluation = await Evaluation.open(this.#run.model, tokenizer, stage)
+    this.#evaluation = evaluation
     const tenth = Math.max(1, Math.ceil(totalSteps / 10))
-    const evaluationSteps = this.#validationSet.length === 0 ? Infinity : (stage.evaluationSteps ?? tenth)
+    const evaluationSteps = evaluation.isEmpty ? Infinity : (stage.evaluationSteps ?? tenth)
     const saveSteps = this.#run.output === undefined ? Infinity : (stage.saveSteps ?? tenth)
-    const limited = stage.maxSteps !== undefined || (stage.kind === 'monolingual' && stage.maxTokens !== undefined)
-    const epochs = stage.epochs ?? (limited ? Infinity : 1)
-    this.#stream = openExamples(tokenizer, stage, epochs, this.#examples ?? undefined)
+    const epochs = stage.epochs ?? (isCounted(stage) ? 1 : Infinity)
+    this.#stream = openExamples(corpus, stage, epochs, this.#examples ?? undefined)
     this.#emit({ type: 'stage', steps: totalSteps, resumedAt: this.#step })
     // Before the first step, at intervals and after the last. A run that was stopped inside one does it when it goes on.
     const evaluationDue = (): boolean =>
@@ -116,7 +121,8 @@ class StageTrainer {
 
     const begin = performance.now() - this.#seconds * 1000
     let next = this.#fetch(totalSteps)
-    while (this.#step < totalSteps) {
+    while (this.#step < totalSteps && !this.#stopsEarly) {
+      const stepBegin = performance.now()
       const batch = await next
       if (batch === undefined) break
       const record = this.#enqueueStep(batch, totalSteps)
@@ -125,9 +131,9 @@ class StageTrainer {
       next.catch(() => {}) // it is awaited in the next turn; until then an early failure must not count as unhandled
       await this.#finishStep(record, batch)
       this.#seconds = (performance.now() - begin) / 1000
-      this.#reportStep(totalSteps)
+      this.#reportStep(totalSteps, (performance.now() - stepBegin) / 1000)
       if (evaluationDue()) await this.#evaluateUnlessAborted()
-      const last = this.#step === totalSteps
+      const last = this.#step === totalSteps || this.#stopsEarly
       // After the last step of the last stage the model itself is saved.
       const saveDue = last ? !isLastStage : this.#step % saveSteps === 0
       if (saveDue || signal?.aborted === true) await this.#save()
@@ -136,7 +142,16 @@ class StageTrainer {
         signal.throwIfAborted()
       }
     }
-    return await this.#end(index)
+    await next.catch(() => {}) // read ahead when the stage ended early
+    return await this.#end(index, totalSteps)
+  }
+
+  get #best(): ValidationRecord | undefined {
+    return standingOf(this.#validation, this.#run.stage).best
+  }
+
+  get #stopsEarly(): boolean {
+    return stopsEarly(this.#validation, this.#run.stage)
   }
 
   async dispose(): Promise<void> {
@@ -144,6 +159,7 @@ class StageTrainer {
     this.#lossSum.dispose()
     this.#gradScale.dispose()
     await this.#stream?.close()
+    await this.#corpus?.close()
   }
 
   /** The next step's examples; undefined at the end of the data. */
@@ -216,15 +232,12 @@ class StageTrainer {
   }
 
   async #evaluate(): Promise<void> {
-    const loss = await validationLoss(this.#run.model, this.#validationSet, this.#run.signal)
-    const record = { step: this.#step, loss }
-    const best = this.#best === null || loss < this.#best.loss
+    if (this.#evaluation === undefined) return
+    const record = await this.#evaluation.measure(this.#step, this.#run.signal)
     this.#validation.push(record)
-    if (best) {
-      this.#best = record
-      const { output, stage, index } = this.#run
-      if (stage.keepBest && output !== undefined) await writeBestWeights(output, index, this.#weights())
-    }
+    const best = this.#best === record
+    const { output, stage, index } = this.#run
+    if (best && stage.keepBest && output !== undefined) await writeBestWeights(output, index, this.#weights())
     this.#emit({ type: 'validation', record, best })
   }
 
@@ -248,7 +261,7 @@ class StageTrainer {
       examples: this.#examples,
       losses: this.#losses,
       validation: this.#validation,
-      best: this.#best,
+      best: this.#best ?? null,
       tokens: this.#tokens,
       seconds: this.#seconds,
       skippedSteps: this.#skipped,
@@ -263,7 +276,6 @@ class StageTrainer {
     this.#examples = state.examples
     this.#losses = [...state.losses]
     this.#validation = [...state.validation]
-    this.#best = state.best
     this.#tokens = state.tokens
     this.#seconds = state.seconds
     this.#skipped = state.skippedSteps
@@ -272,10 +284,16 @@ class StageTrainer {
     this.#optimizer.publishMaster()
   }
 
-  async #end(index: number): Promise<StageReport> {
+  async #end(index: number, totalSteps: number): Promise<StageReport> {
     const { stage, output } = this.#run
-    const restoresBest = stage.keepBest && output !== undefined && this.#best !== null
-    if (restoresBest && this.#best?.step !== this.#step) {
+    const best = this.#best
+    const stoppedEarly = this.#stopsEarly && this.#step < totalSteps
+    if (stoppedEarly) {
+      const reason = `${stage.earlyStoppingPatience} evaluations without a better ${stage.metricForBestModel ?? 'loss'}`
+      this.#emit({ type: 'stoppedEarly', step: this.#step, reason })
+    }
+    const restoresBest = stage.keepBest && output !== undefined && best !== undefined
+    if (restoresBest && best.step !== this.#step) {
       await withTensors(this.#weights(), (tensors) => restoreTensors(bestWeightsPath(output, index), tensors))
       this.#optimizer.publishMaster()
     }
@@ -288,7 +306,8 @@ class StageTrainer {
       losses: this.#losses,
       validation: this.#validation,
       skippedSteps: this.#skipped,
-      ...(restoresBest && this.#best !== null && { bestStep: this.#best.step }),
+      ...(restoresBest && { bestStep: best.step }),
+      ...(stoppedEarly && { stoppedEarly }),
     }
     this.#emit({ type: 'stageEnd', report })
     return report
@@ -301,15 +320,18 @@ class StageTrainer {
     }
   }
 
-  #reportStep(totalSteps: number): void {
+  #reportStep(totalSteps: number, seconds: number): void {
     const record = this.#losses.at(-1)
     if (record === undefined) return
+    const { allocated, peak } = this.#run.model.device.memory()
     this.#emit({
       type: 'step',
       steps: totalSteps,
       record,
       tokensPerSecond: this.#tokens / Math.max(1e-9, this.#seconds),
       secondsLeft: (this.#seconds / this.#step) * (totalSteps - this.#step),
+      seconds,
+      memory: { allocated, peak },
     })
   }
 
@@ -335,40 +357,15 @@ async function withTensors<T>(tensors: NamedTensors, use: (tensors: NamedTensors
   }
 }
 
-async function stageSteps(tokenizer: Tokenizer, stage: ResolvedStage, signal?: AbortSignal): Promise<number> {
+async function stageSteps(corpus: StageCorpus, stage: ResolvedStage): Promise<number> {
   const limits: number[] = []
   if (stage.maxSteps !== undefined) limits.push(stage.maxSteps)
   if (stage.kind === 'monolingual' && stage.maxTokens !== undefined) {
     limits.push(Math.ceil(stage.maxTokens / (stage.batchSize * stage.blockSize)))
   }
-  if (stage.epochs !== undefined || limits.length === 0) {
-    const count = await countExamples(tokenizer, stage, signal)
-    limits.push(Math.ceil((count * (stage.epochs ?? 1)) / stage.batchSize))
+  if (isCounted(stage)) {
+    const count = await countExamples(corpus, stage, stage.epochs ?? 1)
+    limits.push(Math.ceil(count / stage.batchSize))
   }
   return Math.min(...limits)
-}
-
-function validationExamples(tokenizer: Tokenizer, stage: ResolvedStage): Promise<TrainingExample[]> {
-  if (stage.validation === undefined) return Promise.resolve([])
-  return stage.kind === 'monolingual'
-    ? monolingualValidation(tokenizer, stage.validation, stage.blockSize)
-    : parallelValidation(tokenizer, stage)
-}
-
-/** Mean nll (nats) over all targets of the examples. */
-export async function validationLoss(
-  model: LlamaForCausalLM,
-  examples: readonly TrainingExample[],
-  signal?: AbortSignal,
-): Promise<number> {
-  using lossSum = Tensor.zeros(model.device, [1], 'f32')
-  let targets = 0
-  for (const batch of microBatches(examples)) {
-    signal?.throwIfAborted()
-    model.evaluateLoss(batch, lossSum)
-    targets += batch.targets
-    await model.device.synchronize()
-  }
-  const [sum = Number.NaN] = await lossSum.readFloats()
-  return sum / Math.max(1, targets)
 }

@@ -47,6 +47,9 @@ struct ValueError {
 #if defined(__CUDACC__) || defined(ALMA_EMULATOR)  // host files see the struct alone
 // Reports a value that is outside [0, limit), or bad for another reason. The first report stays.
 __device__ inline void report_value(ValueError* error, ValueCheck check, long long value, long long limit) {
+#ifdef ALMA_EMULATOR
+  emulator::note_bad_value();
+#endif
   if (atomicCAS(&error->check, 0, static_cast<int>(check)) != 0) return;
   error->value = value;
   error->limit = limit;

@@ -3,11 +3,14 @@
 #include <cstring>
 
 #include "block.h"
+#include "checks.h"
 #include "memory.h"
 
 namespace alma::emulator {
 
 void Block::finish_copy(AsyncCopy& copy) {
+  if (copy.valid && std::memcmp(copy.source, copy.global, copy.bytes) != 0)
+    fail("cp.async at " + text_of(copy.here) + ": its source was written before it had arrived");
   if (copy.done) return;
   copy.done = true;
   if (copy.valid) {
@@ -22,17 +25,22 @@ void Block::cp_async(void* shared, const void* global, size_t bytes, bool valid,
   const auto from = reinterpret_cast<uintptr_t>(global);
   const std::string what = "cp.async at " + text_of(here);
   if (to < shared_begin() || to + bytes > shared_end())
-    fail(what + " writes outside of shared memory, at byte " + std::to_string(static_cast<int64_t>(to - shared_begin())));
+    fail(what + " writes outside of shared memory, at byte " +
+         std::to_string(static_cast<int64_t>(to - shared_begin())));
   if (to % bytes != 0) fail(what + " writes to an address that is not a multiple of " + std::to_string(bytes));
-  if (valid && from % bytes != 0) fail(what + " reads from an address that is not a multiple of " + std::to_string(bytes));
-  if (valid && (!is_device_memory(global) || !is_allocated(from, bytes)))
-    fail(what + " reads " + (is_device_memory(global) ? describe(from) : std::string("memory that is not the device's")));
+  if (valid && from % bytes != 0)
+    fail(what + " reads from an address that is not a multiple of " + std::to_string(bytes));
+  if (valid && !is_device_memory(global)) fail(what + " reads memory that is not the device's");
+  if (valid && !is_allocated(from, bytes)) fail(what + " reads " + describe(from));
+  if (valid) check_read(global, bytes, bytes);
   if (const char* wrong = shadow_.begin_async(to - shared_begin(), bytes, now()))
-    fail(what + " " + wrong + " (" + shadow_.other() + ")");
+    fail(what + ": " + wrong + " (" + shadow_.other() + ")");
   Thread& thread = threads_[current_];
-  thread.copies.push_back({static_cast<char*>(shared), static_cast<const char*>(global), bytes, valid, false, -1});
-  const bool early = schedule_.async == AsyncCompletion::early ||
-                     (schedule_.async == AsyncCompletion::random && (random_() & 1) != 0);
+  thread.copies.push_back(
+      {static_cast<char*>(shared), static_cast<const char*>(global), bytes, valid, false, -1, here, {}});
+  if (valid) std::memcpy(thread.copies.back().source, global, bytes);
+  const bool early =
+      schedule_.async == AsyncCompletion::early || (schedule_.async == AsyncCompletion::random && (random_() & 1) != 0);
   if (early) finish_copy(thread.copies.back());
 }
 

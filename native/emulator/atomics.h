@@ -8,6 +8,8 @@ namespace alma::emulator {
 // Like check_write, but several threads may do it without a barrier.
 void check_atomic(const void* address, unsigned long bytes);
 
+void fence();
+
 template <class T, class Update>
 __attribute__((no_sanitize_thread)) T atomic_update(T* address, T value, Update update) {
   check_atomic(address, sizeof(T));

@@ -24,16 +24,28 @@ namespace {
 
 constexpr size_t kStackBytes = 128 << 10;
 constexpr unsigned kMaxThreads = 1024;
-constexpr size_t kMaxShared = 232448;
+// The lowest word of a stack that is not used up.
+constexpr uint64_t kCanary = 0x616c6d612d656d75;
 
-// Stacks and shared memory of one OS thread, for all blocks that it ever runs.
+// Stacks and shared memory of one OS thread, for all blocks that it ever runs, and what is known about that shared memory. Nothing else
+// lies within kSharedMargin of it: whatever a kernel touches there was meant to be shared memory.
 struct Arena {
-  char* stacks = static_cast<char*>(map(kStackBytes * kMaxThreads));
-  char* shared = static_cast<char*>(map((kMaxShared + 4095) / 4096 * 4096));
-  ~Arena() {
-    munmap(stacks, kStackBytes * kMaxThreads);
-    munmap(shared, (kMaxShared + 4095) / 4096 * 4096);
+  char* stack_area = static_cast<char*>(map(kStackBytes * (kMaxThreads + 1)));
+  char* stacks = stack_area + kStackBytes;  // below the first one there is room as well, should it overflow
+  char* shared_area = static_cast<char*>(map(kSharedArea));
+  char* shared = shared_area + kSharedMargin;
+  SharedShadow shadow;
+  uint32_t time = 1;
+  Arena() {
+    for (unsigned i = 0; i < kMaxThreads; ++i) canary(i) = kCanary;
   }
+  ~Arena() {
+    munmap(stack_area, kStackBytes * (kMaxThreads + 1));
+    munmap(shared_area, kSharedArea);
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  uint64_t& canary(unsigned thread) { return *reinterpret_cast<uint64_t*>(stacks + kStackBytes * thread); }
   static void* map(size_t bytes) {
     void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) std::abort();
@@ -51,7 +63,8 @@ Schedule initial_schedule() {
   const char* order = std::getenv("ALMA_EMULATOR_SCHEDULE");
   if (order != nullptr && std::strcmp(order, "reversed") == 0) schedule.order = Order::reversed;
   if (order != nullptr && std::strcmp(order, "random") == 0) schedule.order = Order::random;
-  if (const char* seed = std::getenv("ALMA_EMULATOR_SEED")) schedule.seed = std::strtoull(seed, nullptr, 10);
+  if (const char* seed = std::getenv("ALMA_EMULATOR_SEED"); seed != nullptr && *seed != 0)
+    schedule.seed = std::strtoull(seed, nullptr, 10);
   return schedule;
 }
 
@@ -73,21 +86,26 @@ void set_schedule(const Schedule& schedule) {
   current_schedule() = schedule;
 }
 
-Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule)
+Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, uint32_t first_tag, uint32_t tag)
     : launch_(launch),
       index_(index),
       schedule_(schedule),
       count_(launch.block.x * launch.block.y * launch.block.z),
       alive_(count_),
+      first_tag_(first_tag),
+      tag_(tag),
+      time_(arena.time),
       threads_(count_),
       warps_((count_ + 31) / 32),
       shared_(arena.shared),
       shared_bytes_(launch.shared_bytes),
+      shadow_(arena.shadow),
       random_(schedule.seed * 0x9e3779b97f4a7c15ull + index.x + (uint64_t{index.y} << 20) + (uint64_t{index.z} << 40)) {
-  stacks_begin_ = reinterpret_cast<uintptr_t>(arena.stacks);
-  stacks_end_ = stacks_begin_ + kStackBytes * kMaxThreads;
+  stacks_begin_ = reinterpret_cast<uintptr_t>(arena.stack_area);
+  stacks_end_ = stacks_begin_ + kStackBytes * (kMaxThreads + 1);
   std::memset(shared_, 0xff, shared_bytes_);
-  shadow_.reset(shared_bytes_);
+  shadow_.reset(shared_bytes_, ++time_);
+  for (Warp& warp : warps_) std::fill_n(warp.seen, kMaxWarps, time_);
   for (unsigned i = 0; i < count_; ++i) {
     // Stacks that all begin at the same offset in their page would share cache sets.
     char* top = arena.stacks + kStackBytes * (i + 1) - (i % 16) * 192;
@@ -95,11 +113,13 @@ Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& sche
   }
 }
 
-Block::~Block() = default;
+Block::~Block() {
+  if (failed_) shadow_.clear_async();
+}
 
 void Block::enter() {
   Block* block = current_block;
-  block->launch_.body();
+  block->launch_.body(block->launch_.parameters.get());
   block->end_thread();
 }
 
@@ -134,7 +154,14 @@ void Block::resume(unsigned thread) {
   alma_emulator_switch(&scheduler_, threads_[thread].stack_pointer);
 }
 
-void Block::pause() { alma_emulator_switch(&threads_[current_].stack_pointer, scheduler_); }
+void Block::pause() {
+  if (arena.canary(current_) != kCanary && !failed_) {
+    report(where() + ": its stack needs more than " + std::to_string(kStackBytes) + " bytes");
+    arena.canary(current_) = kCanary;
+    failed_ = true;  // the stack below is damaged as well: nobody goes on
+  }
+  alma_emulator_switch(&threads_[current_].stack_pointer, scheduler_);
+}
 
 void Block::wait(const char* what, Here here) {
   Thread& thread = threads_[current_];
@@ -150,7 +177,7 @@ void Block::end_thread() {
   thread.state = State::ended;
   --alive_;
   // Those that wait for all threads wait for one less.
-  if (!barriers_[0].waiting.empty() && barriers_[0].count == 0) complete_barrier(0);
+  if (barriers_[0].arrived > 0 && barriers_[0].count == 0) complete_barrier(barriers_[0]);
   pause();
   std::abort();  // an ended fiber never goes on
 }
@@ -168,54 +195,74 @@ std::string Block::where() const {
   return launch_.kernel + ", block " + text_of(index_) + ", thread " + text_of(thread);
 }
 
-bool Block::complete_barrier(int id) {
-  Barrier& barrier = barriers_[id];
-  const unsigned wanted = barrier.count == 0 ? alive_ : barrier.count;
-  if (barrier.arrived < wanted) return false;
-  release(id);
-  return true;
+void Block::release_accesses(Seen& to) {
+  const Warp& warp = warps_[current_ / 32];
+  for (unsigned i = 0; i < warps_.size(); ++i) to[i] = std::max(to[i], warp.seen[i]);
+  to[current_ / 32] = ++time_;
 }
 
-void Block::release(int id) {
-  Barrier& barrier = barriers_[id];
+void Block::acquire_accesses(unsigned warp, const Seen& from) {
+  for (unsigned i = 0; i < warps_.size(); ++i) warps_[warp].seen[i] = std::max(warps_[warp].seen[i], from[i]);
+}
+
+void Block::arrive(Barrier& barrier, unsigned count, Here here) {
+  const auto id = std::to_string(&barrier - barriers_);
+  if (barrier.arrived > 0 && barrier.count != count)
+    fail("barrier " + id + " at " + text_of(here) + " is for " + std::to_string(count) + " threads, at " +
+         text_of(barrier.here) + " for " + std::to_string(barrier.count));
+  // __syncthreads() in a branch that a part of the block takes: what then happens is not defined.
+  if (barrier.arrived > 0 && count == 0 && barrier.here.line != here.line)
+    fail("threads of the block wait at different __syncthreads: at " + text_of(here) + ", others at " +
+         text_of(barrier.here));
+  barrier.count = count;
+  barrier.here = here;
+  ++barrier.arrived;
+  if (count != 0) release_accesses(barrier.seen);
+}
+
+bool Block::complete_barrier(Barrier& barrier) {
+  if (barrier.arrived < (barrier.count == 0 ? alive_ : barrier.count)) return false;
+  if (barrier.count == 0) {
+    ++time_;
+    for (Warp& warp : warps_) std::fill_n(warp.seen, kMaxWarps, time_);
+  } else {
+    for (const unsigned thread : barrier.waiting) acquire_accesses(thread / 32, barrier.seen);
+  }
   for (const unsigned thread : barrier.waiting) threads_[thread].state = State::ready;
   barrier.waiting.clear();
   barrier.arrived = 0;
-  // A barrier of a part of the block orders that part only; epochs cannot tell parts apart, so it counts for all.
-  ++epoch_;
+  std::fill_n(barrier.seen, kMaxWarps, 0);
+  return true;
 }
 
 void Block::barrier(int id, unsigned count, Here here) {
   Barrier& barrier = barriers_[id];
-  if (barrier.arrived > 0 && barrier.count != count)
-    fail("barrier " + std::to_string(id) + " at " + text_of(here) + " is for " + std::to_string(count) +
-         " threads, but others wait there for " + std::to_string(barrier.count));
-  barrier.count = count;
-  ++barrier.arrived;
-  if (complete_barrier(id)) return;
+  arrive(barrier, count, here);
   barrier.waiting.push_back(current_);
+  if (complete_barrier(barrier)) {
+    threads_[current_].state = State::ready;
+    return;
+  }
   wait("a barrier", here);
 }
 
 void Block::barrier_arrive(int id, unsigned count, Here here) {
-  Barrier& barrier = barriers_[id];
-  if (barrier.arrived > 0 && barrier.count != count) barrier_arrive(id, barrier.count, here);
-  barrier.count = count;
-  ++barrier.arrived;
-  complete_barrier(id);
+  arrive(barriers_[id], count, here);
+  complete_barrier(barriers_[id]);
 }
 
 void Block::collective(const char* operation, unsigned mask, void* arguments, Complete complete, Here here) {
   const unsigned warp = current_ / 32, lane = current_ % 32;
-  if ((mask >> lane & 1) == 0) fail(std::string(operation) + " at " + text_of(here) + " names a mask without its own lane");
+  if ((mask >> lane & 1) == 0)
+    fail(std::string(operation) + " at " + text_of(here) + " names a mask without its own lane");
   auto& groups = warps_[warp].groups;
   auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& other) { return (other.mask & mask) != 0; });
   if (group == groups.end()) {
     groups.push_back({operation, mask, 0, {}, here});
     group = groups.end() - 1;
   } else if (group->mask != mask || std::strcmp(group->operation, operation) != 0 || group->here.line != here.line) {
-    fail("lanes of a warp wait for different things: " + std::string(operation) + " at " + text_of(here) + ", others for " +
-         group->operation + " at " + text_of(group->here));
+    fail("lanes of a warp wait for different things: " + std::string(operation) + " at " + text_of(here) +
+         ", others for " + group->operation + " at " + text_of(group->here));
   }
   group->arguments[lane] = arguments;
   group->arrived |= 1u << lane;
@@ -231,11 +278,12 @@ void Block::collective(const char* operation, unsigned mask, void* arguments, Co
 }
 
 void Block::warp_barrier(unsigned mask, Here here) {
-  const auto pass = [](void* const (&lanes)[32], unsigned lanes_mask) {
+  const auto pass = [](void* const(&lanes)[32], unsigned lanes_mask) {
     Block* block = nullptr;
     for (unsigned lane = 0; lane < 32 && block == nullptr; ++lane)
       if ((lanes_mask >> lane & 1) != 0) block = static_cast<Block*>(lanes[lane]);
-    ++block->warps_[block->current_ / 32].epoch;
+    const unsigned warp = block->current_ / 32;
+    block->warps_[warp].seen[warp] = ++block->time_;
   };
   collective("__syncwarp", mask, this, pass, here);
 }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -35,12 +36,20 @@ struct LaunchDescription {
   std::string kernel;
   Index3 grid, block;
   size_t shared_bytes;
-  std::function<void()> body;  // of one thread
+  // One thread: body(parameters.get()).
+  void (*body)(const void* parameters);
+  std::shared_ptr<const void> parameters;
+  size_t parameter_bytes;
 };
+
+// Addresses this far from shared memory belong to nothing else.
+constexpr size_t kMaxShared = 232448, kSharedMargin = size_t{1} << 20,
+                 kSharedArea = 2 * kSharedMargin + (size_t{1} << 18);
 
 class Block {
  public:
-  Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule);
+  // `tag` tells the launch's blocks apart in what is known about device memory: first_tag + the block's number.
+  Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, uint32_t first_tag, uint32_t tag);
   ~Block();
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
@@ -59,7 +68,7 @@ class Block {
   // lanes outside the mask), then all go on.
   using Complete = void (*)(void* const (&lanes)[32], unsigned mask);
   void collective(const char* operation, unsigned mask, void* arguments, Complete complete, Here here);
-  // __syncwarp: as above, and it orders accesses to shared memory.
+  // __syncwarp: as above, and it orders accesses to memory.
   void warp_barrier(unsigned mask, Here here);
 
   // Lets the others run until ready() holds; ready() is asked again after every round.
@@ -76,11 +85,17 @@ class Block {
   unsigned thread() const { return current_; }
   bool on_a_stack(uintptr_t address) const { return address >= stacks_begin_ && address < stacks_end_; }
   uintptr_t shared_begin() const { return reinterpret_cast<uintptr_t>(shared_); }
+  bool near_shared(uintptr_t address) const { return address - (shared_begin() - kSharedMargin) < kSharedArea; }
   uintptr_t shared_end() const { return shared_begin() + shared_bytes_; }
   char* shared() const { return shared_; }
   size_t shared_bytes() const { return shared_bytes_; }
   SharedShadow& shadow() { return shadow_; }
-  Moment now() const { return {current_, epoch_, warps_[current_ / 32].epoch}; }
+  Moment now() const { return {current_, time_, warps_[current_ / 32].seen}; }
+  uint32_t first_tag() const { return first_tag_; }
+  uint32_t tag() const { return tag_; }
+  bool is_parameter(uintptr_t address) const {
+    return address - reinterpret_cast<uintptr_t>(launch_.parameters.get()) < launch_.parameter_bytes;
+  }
   std::string where() const;  // "kernel, block (0, 0, 0), thread (3, 0, 0)"
 
  private:
@@ -91,6 +106,8 @@ class Block {
     size_t bytes;
     bool valid, done;
     int group;  // −1: not committed yet
+    Here here;
+    char source[16];  // as it was when the copy was issued: it must not change before the copy has arrived
   };
   struct Thread {
     void* stack_pointer = nullptr;
@@ -108,21 +125,25 @@ class Block {
     Here here;
   };
   struct Warp {
-    uint32_t epoch = 0;
+    Seen seen{};
     std::vector<Group> groups;
   };
   struct Barrier {
     unsigned arrived = 0, count = 0;
+    Here here{"", 0};
     std::vector<unsigned> waiting;
+    Seen seen{};  // what those who have arrived hand to those who wait
   };
 
   static void enter();
   void resume(unsigned thread);
-  void pause();                        // back to the scheduler
+  void pause();  // back to the scheduler
   void wait(const char* what, Here here);
   void end_thread();
-  void release(int id);
-  bool complete_barrier(int id);
+  void arrive(Barrier& barrier, unsigned count, Here here);
+  bool complete_barrier(Barrier& barrier);
+  void release_accesses(Seen& to);                         // what this thread has done so far …
+  void acquire_accesses(unsigned warp, const Seen& from);  // … is seen by that warp
   void finish_copy(AsyncCopy& copy);
   bool poll();
   void report_deadlock();
@@ -131,7 +152,8 @@ class Block {
   Index3 index_;
   Schedule schedule_;
   unsigned count_, alive_, current_ = 0;
-  uint32_t epoch_ = 0;
+  uint32_t first_tag_, tag_;
+  uint32_t& time_;
   bool failed_ = false;
   void* scheduler_ = nullptr;
   std::vector<Thread> threads_;
@@ -139,13 +161,14 @@ class Block {
   Barrier barriers_[16];
   char* shared_ = nullptr;
   size_t shared_bytes_ = 0;
-  SharedShadow shadow_;
+  SharedShadow& shadow_;
   uintptr_t stacks_begin_ = 0, stacks_end_ = 0;
   std::mt19937_64 random_;
 };
 
-// The block whose fiber is running on this OS thread; null on the host.
-#define ALMA_EMULATOR_TLS __attribute__((tls_model("initial-exec"), visibility("hidden")))
+// The block whose fiber is running on this OS thread; null on the host. Not of the faster model initial-exec: the addon is loaded by a
+// process that runs already, which has too little static thread-local storage left for it and for the 4 KiB of the CUDA runtime.
+#define ALMA_EMULATOR_TLS __attribute__((tls_model("local-dynamic"), visibility("hidden")))
 extern thread_local Block* current_block ALMA_EMULATOR_TLS;
 
 // The shared memory of the current block as a struct of the kernel's; checks that the launch has asked for enough.

@@ -8,6 +8,9 @@
 #include <mutex>
 #include <thread>
 
+#include "checks.h"
+#include "memory.h"
+
 namespace alma::emulator {
 
 namespace {
@@ -24,7 +27,7 @@ class Pool {
 
   void run(const LaunchDescription& launch) {
     const uint64_t blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
-    Work work{&launch, schedule(), blocks};
+    Work work{&launch, schedule(), blocks, take_tags(blocks)};
     if (blocks > 1 && helpers_ > 0) {
       std::unique_lock lock(mutex_);
       idle_.wait(lock, [&] { return work_ == nullptr; });
@@ -46,6 +49,7 @@ class Pool {
     const LaunchDescription* launch;
     Schedule schedule;
     uint64_t blocks;
+    uint32_t first_tag;
     std::atomic<uint64_t> next{0};
     int helpers = 0;  // under the pool's mutex
   };
@@ -81,7 +85,7 @@ class Pool {
       const auto x = static_cast<unsigned>(at % grid.x);
       const auto y = static_cast<unsigned>(at / grid.x % grid.y);
       const auto z = static_cast<unsigned>(at / (uint64_t{grid.x} * grid.y));
-      Block(*work.launch, {x, y, z}, work.schedule).run();
+      Block(*work.launch, {x, y, z}, work.schedule, work.first_tag, work.first_tag + static_cast<uint32_t>(at)).run();
     }
   }
 
@@ -101,6 +105,9 @@ const char* take_launch_name() {
   return name;
 }
 
-void run_grid(const LaunchDescription& launch) { Pool::instance().run(launch); }
+void run_grid(const LaunchDescription& launch) {
+  Pool::instance().run(launch);
+  end_of_launch();
+}
 
 }  // namespace alma::emulator

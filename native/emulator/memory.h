@@ -29,8 +29,24 @@ inline bool is_device_memory(const void* address) {
   return at >= device_range.begin && at < device_range.end;
 }
 
-// Whether all bytes lie in one live allocation.
+// Whether all bytes lie in one live allocation. The first address is device memory.
 bool is_allocated(uintptr_t address, size_t bytes);
+// What is known about device memory in a launch: the blocks that wrote and read each two bytes last. A block's result must not depend on
+// what another block of its launch does, as they run in any order.
+struct DeviceCell {
+  uint32_t writer, reader;  // tags of blocks
+};
+// Null where the system gives no address space for it.
+extern DeviceCell* device_cells;
+inline DeviceCell* device_cell(uintptr_t address) { return device_cells + (address - device_range.begin) / 2; }
+// A tag for every block of a launch; gives the first.
+uint32_t take_tags(uint64_t blocks);
+
+// Memory of the host that the device can reach: cudaHostAlloc's.
+void* allocate_pinned(size_t bytes);
+bool free_pinned(void* data);
+bool is_pinned(const void* address);
+
 // "12 bytes behind the end of an allocation of 400 bytes", for messages.
 std::string describe(uintptr_t address);
 

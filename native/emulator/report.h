@@ -10,8 +10,10 @@ namespace alma::emulator {
 struct Here {
   const char* file;
   int line;
+  // Not constexpr: GCC 12 would compute default arguments where they are declared.
+  Here(const char* its_file, int its_line) : file(its_file), line(its_line) {}
 };
-#define ALMA_EMULATOR_HERE (::alma::emulator::Here{__builtin_FILE(), __builtin_LINE()})
+#define ALMA_EMULATOR_HERE ::alma::emulator::Here(__builtin_FILE(), __builtin_LINE())
 
 std::string text_of(Here here);
 

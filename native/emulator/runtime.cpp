@@ -1,9 +1,12 @@
 // The host's side of the emulated CUDA runtime.
+#include <algorithm>
 #include <cstring>
-#include <map>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 
+#include "checks.h"
 #include "grid.h"
 #include "include/cuda_runtime_api.h"
 #include "memory.h"
@@ -11,10 +14,14 @@
 
 using alma::emulator::Event;
 using alma::emulator::Graph;
+using alma::emulator::is_pinned;
 using alma::emulator::Stream;
 using alma::emulator::Work;
 
 namespace {
+
+// Of compute capability 8.0.
+constexpr size_t kSharedBytesPerBlock = 166912;
 
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -27,30 +34,45 @@ cudaError_t result(cudaError_t error) {
 
 Stream& stream_of(cudaStream_t stream) { return stream == nullptr ? alma::emulator::default_stream() : *stream; }
 
-// Pinned memory, by its first address.
-std::mutex pinned_mutex;
-std::map<uintptr_t, size_t> pinned;
-
-bool is_pinned(const void* data) {
-  const auto at = reinterpret_cast<uintptr_t>(data);
-  std::lock_guard lock(pinned_mutex);
-  const auto next = pinned.upper_bound(at);
-  return next != pinned.begin() && at < std::prev(next)->first + std::prev(next)->second;
-}
-
 // What a copy or a fill finds wrong with its device memory.
 void check_device(const char* what, const void* data, size_t bytes) {
   const auto at = reinterpret_cast<uintptr_t>(data);
   if (bytes == 0 || !alma::emulator::is_device_memory(data) || alma::emulator::is_allocated(at, bytes)) return;
-  alma::emulator::report(std::string(what) + " of " + std::to_string(bytes) + " bytes, " + alma::emulator::describe(at));
+  alma::emulator::report(std::string(what) + " of " + std::to_string(bytes) + " bytes, " +
+                         alma::emulator::describe(at));
 }
 
+// What memory of the host holds, to see whether the host changes it while a copy is queued.
+uint64_t content(const void* data, size_t bytes) {
+  uint64_t hash = 0x9e3779b97f4a7c15ull;
+  const auto* at = static_cast<const char*>(data);
+  for (size_t i = 0; i < bytes; i += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, at + i, std::min<size_t>(8, bytes - i));
+    hash = (hash ^ word) * 0xff51afd7ed558ccdull;
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+bool watches_host() { return alma::emulator::checks_enabled(); }
+
+// Between pinned memory and the device, or within the device.
 void enqueue_copy(Stream& stream, void* to, const void* from, size_t bytes) {
+  const bool capturing = stream.capturing();  // the host may do anything before a graph is launched
+  const void* host = is_pinned(from) ? from : is_pinned(to) ? to : nullptr;
+  if (host == to && host != nullptr && !capturing && watches_host())
+    std::memset(to, 0xff, bytes);  // not before it has arrived
+  const bool watched = host != nullptr && !capturing && watches_host();
+  const uint64_t before = watched ? content(host, bytes) : 0;
   stream.enqueue([=] {
     if (alma::emulator::has_report()) return;
     check_device("copy from the device", from, bytes);
     check_device("copy to the device", to, bytes);
-    if (!alma::emulator::has_report()) std::memcpy(to, from, bytes);
+    if (watched && content(host, bytes) != before)
+      alma::emulator::report(std::string("the host writes pinned memory that a queued copy ") +
+                             (host == from ? "reads" : "writes") + ", " + std::to_string(bytes) + " bytes");
+    if (!alma::emulator::has_report()) std::memmove(to, from, bytes);
   });
 }
 
@@ -103,7 +125,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   // Few, so that persistent kernels and grids of several waves are seen with small problems.
   properties->multiProcessorCount = 4;
   properties->l2CacheSize = 1 << 20;
-  properties->sharedMemPerBlockOptin = 166912;
+  properties->sharedMemPerBlockOptin = kSharedBytesPerBlock;
   return cudaSuccess;
 }
 
@@ -146,22 +168,14 @@ cudaError_t cudaFree(void* data) {
 }
 
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
-  *data = std::aligned_alloc(4096, (std::max<size_t>(bytes, 1) + 4095) / 4096 * 4096);
-  if (*data == nullptr) return result(cudaErrorMemoryAllocation);
-  std::lock_guard lock(pinned_mutex);
-  pinned[reinterpret_cast<uintptr_t>(*data)] = bytes;
-  return cudaSuccess;
+  *data = alma::emulator::allocate_pinned(bytes);
+  return result(*data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
 cudaError_t cudaFreeHost(void* data) {
   if (data == nullptr) return cudaSuccess;
   alma::emulator::synchronize_all_streams();
-  {
-    std::lock_guard lock(pinned_mutex);
-    if (pinned.erase(reinterpret_cast<uintptr_t>(data)) == 0) return result(cudaErrorInvalidValue);
-  }
-  std::free(data);
-  return cudaSuccess;
+  return result(alma::emulator::free_pinned(data) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t handle) {
@@ -276,8 +290,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return result(cudaSuccess);
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  std::scoped_lock lock(start->mutex, end->mutex);
-  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  const auto time_of = [](cudaEvent_t event) {
+    std::lock_guard lock(event->mutex);
+    return event->time;
+  };
+  *milliseconds = std::chrono::duration<float, std::milli>(time_of(end) - time_of(start)).count();
   return result(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -297,16 +314,25 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), voi
   return result(cudaSuccess);
 }
 
-cudaError_t alma::emulator::launch_kernel(const cudaLaunchConfig_t& config, std::function<void()> body) {
+cudaError_t alma::emulator::launch_kernel(const cudaLaunchConfig_t& config, void (*body)(const void*),
+                                          const void* parameters, size_t bytes) {
+  LaunchDescription launch{};
   const auto count = [](const dim3& size) { return uint64_t{size.x} * size.y * size.z; };
-  if (count(config.blockDim) == 0 || count(config.blockDim) > 1024 || count(config.gridDim) == 0 ||
-      config.gridDim.y > 65535 || config.gridDim.z > 65535 || config.dynamicSmemBytes > 232448)
+  launch.kernel = take_launch_name();
+  if (count(config.blockDim) == 0 || count(config.blockDim) > 1024 || config.blockDim.z > 64 ||
+      count(config.gridDim) == 0 || config.gridDim.x > 0x7fffffff || config.gridDim.y > 65535 ||
+      config.gridDim.z > 65535 || config.dynamicSmemBytes > kSharedBytesPerBlock)
     return result(cudaErrorInvalidConfiguration);
-  LaunchDescription launch{take_launch_name(),
-                           {config.gridDim.x, config.gridDim.y, config.gridDim.z},
-                           {config.blockDim.x, config.blockDim.y, config.blockDim.z},
-                           config.dynamicSmemBytes,
-                           std::move(body)};
+  // Parameters are copied at the launch, as on a GPU.
+  std::shared_ptr<void> copy(::operator new (bytes, std::align_val_t{64}),
+                             [](void* data) { ::operator delete (data, std::align_val_t{64}); });
+  std::memcpy(copy.get(), parameters, bytes);
+  launch.body = body;
+  launch.parameters = copy;
+  launch.parameter_bytes = bytes;
+  launch.grid = {config.gridDim.x, config.gridDim.y, config.gridDim.z};
+  launch.block = {config.blockDim.x, config.blockDim.y, config.blockDim.z};
+  launch.shared_bytes = config.dynamicSmemBytes;
   stream_of(config.stream).enqueue([launch = std::move(launch)] {
     if (!has_report()) run_grid(launch);
   });

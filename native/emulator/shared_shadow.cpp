@@ -1,64 +1,82 @@
 #include "shared_shadow.h"
 
+#include <algorithm>
+
 namespace alma::emulator {
+
+namespace {
+// Which of its two bytes an access touches of a cell: bit 0, bit 1, as bits 10 and 11 of a Party.
+unsigned touched(size_t cell, size_t begin, size_t end) {
+  return (begin <= 2 * cell ? 1u << 10 : 0u) | (end >= 2 * cell + 2 ? 1u << 11 : 0u);
+}
+}  // namespace
+
+void SharedShadow::reset(size_t bytes, uint32_t start) {
+  if (cells_.size() < (bytes + 1) / 2) cells_.resize((bytes + 1) / 2);
+  start_ = start;
+}
+
+// Whether an earlier access of `party` meets mine unordered.
+bool SharedShadow::conflict(Party party, uint32_t time, Party mine, const Moment& now) {
+  if (party == kNobody || time < start_) return false;
+  const unsigned thread = thread_of(party);
+  if (thread == now.thread || time < now.seen[thread / 32] || (party & mine & (3u << 10)) == 0) return false;
+  other_ = thread;
+  return true;
+}
 
 const char* SharedShadow::read(size_t offset, size_t bytes, const Moment& now) {
   for (size_t i = offset / 2; i < (offset + bytes + 1) / 2; ++i) {
     Cell& cell = cells_[i];
+    const auto mine = static_cast<Party>(now.thread | touched(i, offset, offset + bytes));
     if (cell.async != kNobody) {
-      other_ = cell.async;
+      other_ = thread_of(cell.async);
       return "reads shared memory while an asynchronous copy into it is on its way";
     }
-    if (cell.writer == kNobody) {
+    if (cell.writer == kNobody || cell.write_time < start_) {
       other_ = now.thread;
       return "reads shared memory that nobody has written";
     }
-    if (!ordered(cell.writer, cell.write_epoch, cell.write_warp_epoch, now)) {
-      other_ = cell.writer;
+    if (conflict(cell.writer, cell.write_time, mine, now))
       return "reads shared memory that another thread wrote, with no barrier in between";
+    if (cell.reader != mine) {
+      cell.other_reader = cell.reader;
+      cell.other_read_time = cell.read_time;
+      cell.reader = mine;
     }
-    const bool fresh = cell.reader == kNobody || cell.read_epoch < now.epoch;
-    cell.several_warps = !fresh && (cell.several_warps || cell.reader / 32 != now.thread / 32);
-    cell.several_readers = !fresh && (cell.several_readers || cell.reader != now.thread);
-    cell.reader = static_cast<uint16_t>(now.thread);
-    cell.read_epoch = now.epoch;
-    cell.read_warp_epoch = now.warp_epoch;
+    cell.read_time = now.time;
   }
   return nullptr;
 }
 
-const char* SharedShadow::check_write(const Cell& cell, const Moment& now) {
+const char* SharedShadow::check_write(const Cell& cell, Party mine, const Moment& now) {
   if (cell.async != kNobody) {
-    other_ = cell.async;
+    other_ = thread_of(cell.async);
     return "writes shared memory while an asynchronous copy into it is on its way";
   }
-  if (cell.writer != kNobody && !ordered(cell.writer, cell.write_epoch, cell.write_warp_epoch, now)) {
-    other_ = cell.writer;
+  if (conflict(cell.writer, cell.write_time, mine, now))
     return "writes shared memory that another thread wrote, with no barrier in between";
-  }
-  if (cell.reader == kNobody || cell.read_epoch < now.epoch) return nullptr;
-  const bool same_warp = !cell.several_warps && cell.reader / 32 == now.thread / 32;
-  if (same_warp && cell.read_warp_epoch < now.warp_epoch) return nullptr;
-  if (!cell.several_readers && cell.reader == now.thread) return nullptr;
-  other_ = cell.reader;
-  return "writes shared memory that another thread read, with no barrier in between";
+  if (conflict(cell.reader, cell.read_time, mine, now) || conflict(cell.other_reader, cell.other_read_time, mine, now))
+    return "writes shared memory that another thread read, with no barrier in between";
+  return nullptr;
 }
 
 const char* SharedShadow::write(size_t offset, size_t bytes, const Moment& now) {
   for (size_t i = offset / 2; i < (offset + bytes + 1) / 2; ++i) {
     Cell& cell = cells_[i];
-    if (const char* wrong = check_write(cell, now)) return wrong;
-    cell.writer = static_cast<uint16_t>(now.thread);
-    cell.write_epoch = now.epoch;
-    cell.write_warp_epoch = now.warp_epoch;
+    const auto mine = static_cast<Party>(now.thread | touched(i, offset, offset + bytes));
+    if (const char* wrong = check_write(cell, mine, now)) return wrong;
+    cell.writer = mine;
+    cell.write_time = now.time;
   }
   return nullptr;
 }
 
 const char* SharedShadow::begin_async(size_t offset, size_t bytes, const Moment& now) {
+  const auto mine = static_cast<Party>(now.thread | (3u << 10));
   for (size_t i = offset / 2; i < (offset + bytes + 1) / 2; ++i) {
-    if (const char* wrong = check_write(cells_[i], now)) return wrong;
-    cells_[i].async = static_cast<uint16_t>(now.thread);
+    if (const char* wrong = check_write(cells_[i], mine, now)) return wrong;
+    cells_[i].async = mine;
   }
   return nullptr;
 }
@@ -67,12 +85,13 @@ void SharedShadow::end_async(size_t offset, size_t bytes, const Moment& now) {
   for (size_t i = offset / 2; i < (offset + bytes + 1) / 2; ++i) {
     Cell& cell = cells_[i];
     cell.async = kNobody;
-    cell.writer = static_cast<uint16_t>(now.thread);
-    cell.write_epoch = now.epoch;
-    cell.write_warp_epoch = now.warp_epoch;
+    cell.writer = static_cast<Party>(now.thread | (3u << 10));
+    cell.write_time = now.time;
   }
 }
 
-std::string SharedShadow::other() const { return "thread " + std::to_string(other_); }
+void SharedShadow::clear_async() {
+  for (Cell& cell : cells_) cell.async = kNobody;
+}
 
 }  // namespace alma::emulator

@@ -30,7 +30,7 @@ struct LoadLane {
 
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Here here) {
   MmaLane mine{d, a, b};
-  const auto complete = [](void* const (&lanes)[32], unsigned) {
+  const auto complete = [](void* const(&lanes)[32], unsigned) {
     float left[16][16], right[16][8];
     for (int lane = 0; lane < 32; ++lane) {
       const auto& given = *static_cast<MmaLane*>(lanes[lane]);
@@ -43,15 +43,20 @@ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
         right[at.row][at.col] = element(given.b, i);
       }
     }
-    for (int lane = 0; lane < 32; ++lane) {
-      const auto& given = *static_cast<MmaLane*>(lanes[lane]);
-      for (int i = 0; i < 4; ++i) {
-        const layout::Place at = layout::fragment_accumulator(lane, i);
-        float sum = given.d[i];
-        for (int k = 0; k < 16; ++k) sum += left[at.row][k] * right[k][at.col];
-        given.d[i] = sum;
-      }
-    }
+    // For each element the sum begins with d and takes the products in the order of k. Column by column it fits vectors.
+    float sums[16][8];
+    const auto each = [&](auto use) {
+      for (int lane = 0; lane < 32; ++lane)
+        for (int i = 0; i < 4; ++i) {
+          const layout::Place at = layout::fragment_accumulator(lane, i);
+          use(static_cast<MmaLane*>(lanes[lane])->d[i], sums[at.row][at.col]);
+        }
+    };
+    each([](float d, float& sum) { sum = d; });
+    for (int row = 0; row < 16; ++row)
+      for (int k = 0; k < 16; ++k)
+        for (int col = 0; col < 8; ++col) sums[row][col] += left[row][k] * right[k][col];
+    each([](float& d, float sum) { d = sum; });
   };
   current_block->collective("mma", 0xffffffffu, &mine, complete, here);
 }
@@ -67,7 +72,7 @@ void load_matrices(uint32_t* registers, int matrices, bool transposed, const voi
     check_read(row, 16, 16);
   }
   LoadLane mine{registers, static_cast<const char*>(row), matrices, transposed};
-  const auto complete = [](void* const (&lanes)[32], unsigned) {
+  const auto complete = [](void* const(&lanes)[32], unsigned) {
     for (int self = 0; self < 32; ++self) {
       const auto& given = *static_cast<LoadLane*>(lanes[self]);
       for (int matrix = 0; matrix < given.matrices; ++matrix) {

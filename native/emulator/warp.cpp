@@ -29,7 +29,7 @@ int source_lane(const ShuffleLane& lane, int self) {
 
 uint64_t shuffle(Shuffle kind, unsigned mask, uint64_t value, int operand, int width, Here here) {
   ShuffleLane mine{kind, value, kPoison, operand, width};
-  const auto complete = [](void* const (&lanes)[32], unsigned all) {
+  const auto complete = [](void* const(&lanes)[32], unsigned all) {
     for (int self = 0; self < 32; ++self) {
       if ((all >> self & 1) == 0) continue;
       auto& lane = *static_cast<ShuffleLane*>(lanes[self]);
@@ -46,7 +46,7 @@ unsigned ballot(unsigned mask, bool predicate, Here here) {
     bool predicate;
     unsigned result;
   } mine{predicate, 0};
-  const auto complete = [](void* const (&lanes)[32], unsigned all) {
+  const auto complete = [](void* const(&lanes)[32], unsigned all) {
     unsigned votes = 0;
     for (int lane = 0; lane < 32; ++lane)
       if ((all >> lane & 1) != 0 && static_cast<Vote*>(lanes[lane])->predicate) votes |= 1u << lane;

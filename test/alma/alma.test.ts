@@ -63,7 +63,16 @@ describe('Alma', () => {
         [{ from: 'de' }, 'ERR_ALMA_OPTION', /to: expected a language/],
         [{ ...direction, to: 'Inglish' }, 'ERR_ALMA_LANGUAGE', /English/],
         [{ ...direction, num_beams: 1 }, 'ERR_ALMA_OPTION', /did you mean "numBeams"/],
-        [{ ...direction, numBeams: 2 }, 'ERR_ALMA_OPTION', /beam search is not available/],
+        [{ ...direction, numBeams: 0 }, 'ERR_ALMA_OPTION', /numBeams: expected an integer from 1/],
+        [{ ...direction, split: 'words' }, 'ERR_ALMA_OPTION', /split: expected one of "auto", "lines"/],
+        [{ ...direction, maxSourceLength: 0 }, 'ERR_ALMA_OPTION', /maxSourceLength/],
+        [{ ...direction, promptStyle: 'chat' }, 'ERR_ALMA_OPTION', /promptStyle: expected "alma" or "x-alma"/],
+        [{ ...direction, glossary: [{ source: 'Haus' }] }, 'ERR_ALMA_OPTION', /glossary: expected an array of/],
+        [
+          { ...direction, numReturnSequences: 3, numBeams: 2 },
+          'ERR_ALMA_OPTION',
+          /numReturnSequences.*at most numBeams/,
+        ],
         [{ ...direction, template: 'x' }, 'ERR_ALMA_OPTION', /\{source\}/],
         [{ ...direction, padTokenId: 0 }, 'ERR_ALMA_OPTION', /padTokenId/],
       ]
@@ -74,7 +83,11 @@ describe('Alma', () => {
       }
       await expect(alma.translate(5 as unknown as string, direction)).rejects.toMatchObject({ code: 'ERR_ALMA_OPTION' })
       const long = 'Haus '.repeat(300)
-      await expect(alma.translate(long, direction)).rejects.toMatchObject({ code: 'ERR_ALMA_CONTEXT' })
+      const whole = { ...direction, split: 'none' } as const
+      await expect(alma.translate(['x', 'y\nz', '', long], whole)).rejects.toMatchObject({
+        code: 'ERR_ALMA_CONTEXT',
+        message: expect.stringMatching(/^prompt 3 has/),
+      })
     })
   })
 

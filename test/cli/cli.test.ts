@@ -65,6 +65,43 @@ describe('the command line', () => {
       expect(await readFile(output, 'utf8')).toBe(`${expected.join('\n')}\n`)
     })
 
+    it('goes on where it was interrupted', async () => {
+      const [input, output] = [join(folder, 'resume-in.txt'), join(folder, 'resume-out.txt')]
+      await writeFile(input, `${lines.join('\n')}\n`)
+      const args = ['translate', ...direction, '--input', input, '--output', output, '--resume']
+      // Two lines and a half: the half one is written again.
+      await writeFile(output, `FIRST\n\n${expected[2]?.slice(0, 2)}`)
+      expect(await cli(args)).toEqual({ code: 0, stdout: '', stderr: '' })
+      const whole = `FIRST\n${expected.slice(1).join('\n')}\n`
+      expect(await readFile(output, 'utf8')).toBe(whole)
+      // Nothing is left to do.
+      expect((await cli(args)).code).toBe(0)
+      expect(await readFile(output, 'utf8')).toBe(whole)
+      await rm(output)
+      expect((await cli(args)).code).toBe(0)
+      expect(await readFile(output, 'utf8')).toBe(`${expected.join('\n')}\n`)
+      await writeFile(output, 'x\n'.repeat(9))
+      expect((await cli(args)).stderr).toMatch(/resume-out.txt: has 9 lines already, but .*resume-in.txt has 5/)
+      expect((await cli(['translate', ...direction, '--resume'])).stderr).toMatch(/--resume: needs --output/)
+    })
+
+    it('shows examples and the terms of a glossary', async () => {
+      const [examples, glossary] = [join(folder, 'examples.tsv'), join(folder, 'glossary.tsv')]
+      await writeFile(examples, 'Hallo!\tHello!\n')
+      await writeFile(glossary, 'Haus\thouse\nWald\tforest\n')
+      const shown = ['--examples', examples, '--glossary', glossary]
+      const { stdout } = await cli(['translate', ...direction, ...shown], lines.join('\n'))
+      await using alma = await Alma.load(model, { device })
+      const results = await alma.translate(lines, {
+        from: 'de',
+        to: 'en',
+        maxNewTokens: 10,
+        examples: [{ source: 'Hallo!', target: 'Hello!' }],
+        glossary: [{ source: 'Haus', target: 'house' }],
+      })
+      expect(stdout).toBe(`${results.map(({ text }) => text).join('\n')}\n`)
+    })
+
     it('gives JSON lines', async () => {
       const { stdout } = await cli(['translate', ...direction, '--json'], lines.join('\n'))
       const records = stdout.trimEnd().split('\n')
@@ -81,7 +118,7 @@ describe('the command line', () => {
 
     it('names the line that is too long', async () => {
       const input = `Guten Morgen!\n\n${'Haus '.repeat(300)}\n`
-      const { code, stderr } = await cli(['translate', ...direction], input)
+      const { code, stderr } = await cli(['translate', ...direction, '--split', 'lines'], input)
       expect([code, stderr]).toEqual([1, expect.stringMatching(/ERR_ALMA_CONTEXT: stdin: line 3: .* 256 tokens\n$/)])
     })
 
@@ -104,7 +141,10 @@ describe('the command line', () => {
     const wrong: [string[], RegExp][] = [
       [['translate', ...direction, '--to', 'Inglish'], /ERR_ALMA_LANGUAGE: unknown language "Inglish".*English/],
       [['translate', ...direction, '--model', join(folder, 'none')], /ERR_ALMA_CONFIG: .*none.*no such file/],
-      [['translate', ...direction, '--num-beams', '5'], /ERR_ALMA_OPTION: numBeams.*beam search/],
+      [
+        ['translate', ...direction, '--num-beams', '100000'],
+        /ERR_ALMA_OPTION: numBeams: expected an integer from 1 to/,
+      ],
       [['translate', ...direction, '--device', 'abacus'], /ERR_ALMA_DEVICE: .*abacus/],
       [['translate', ...direction, '--input', join(folder, 'none')], /ERR_ALMA_IO: cannot read .*none/],
       [['translate', ...direction, '--output', join(folder, 'no', 'where')], /ERR_ALMA_IO: cannot write .*where/],
@@ -172,6 +212,40 @@ describe('the command line', () => {
       ),
     )
     expect((await cli(['score-text', '--hyp', hyp, '--ref', short])).stderr).toMatch(/short: has 1 lines, expected 2/)
+  })
+
+  it('compares systems: differences, intervals, p-values', async () => {
+    const references = Array.from(
+      { length: 40 },
+      (_, i) => `The house number ${i} is green today, and so is tree ${i}.`,
+    )
+    const files = ['ref40', 'a40', 'b40', 'c40'].map((name) => join(folder, name))
+    const [ref = '', a = '', b = '', c = ''] = files
+    const damaged = (every: number): string[] => references.map((line, i) => (i % every ? line : line.slice(0, 20)))
+    for (const [i, texts] of [references, damaged(5), damaged(2), damaged(5)].entries())
+      await writeFile(files[i] ?? '', `${texts.join('\n')}\n`)
+    const compare = ['score-text', '--ref', ref, '--compare', a, b, c]
+    const { stdout } = await cli([...compare, '--json', '--ter', '--samples', '200'])
+    const expected = await metrics.compare(
+      [
+        { name: 'a40', hypotheses: damaged(5) },
+        { name: 'b40', hypotheses: damaged(2) },
+        { name: 'c40', hypotheses: damaged(5) },
+      ],
+      references,
+      { samples: 200, metrics: [new metrics.BleuMetric(), new metrics.ChrfMetric(), new metrics.TerMetric()] },
+    )
+    expect(JSON.parse(stdout)).toEqual(JSON.parse(JSON.stringify(expected)))
+    expect(expected[0]?.systems[1]?.pValue).toBeLessThan(0.05)
+    const table = (await cli([...compare, '--test', 'randomization', '--samples', '100', '--hyp', c])).stdout
+    expect(table).toMatch(/^BLEU {2}nrefs:1\|ar:100\|seed:12345\|.*\n {2}.*c40 .* baseline\n/)
+    expect(table).toMatch(/b40 +\d+\.\d\d {2}p = 0\.0\d+ {2}worse \*/)
+    expect((await cli(['score-text', '--ref', ref])).stderr).toMatch(/--hyp or --compare/)
+    const interval = (await cli(['score-text', '--ref', ref, '--hyp', a, '--confidence', '--samples', '50'])).stdout
+    expect(interval).toMatch(/^BLEU +\d+\.\d\d \(\d+\.\d\d ± \d+\.\d\d\)/)
+    const sentences = (await cli(['score-text', '--ref', ref, '--hyp', a, '--sentence-level'])).stdout
+    expect(sentences.split('\n')[1]).toBe('BLEU 100.00\tchrF2 100.00')
+    expect(sentences.trimEnd().split('\n')).toHaveLength(40)
   })
 
   it('tells about the machine', async () => {

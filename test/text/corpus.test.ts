@@ -208,6 +208,7 @@ describe('readPreference', () => {
 
   it.each([
     ['{"source": "a", "chosen": "b", "from": "de", "to": "en"}', /"rejected" is missing/],
+    ['{"source": "a", "chosen": "b", "rejected": " ", "from": "de", "to": "en"}', /"rejected" is blank/],
     ['{"source": "a", "chosen": 1, "rejected": "c", "from": "de", "to": "en"}', /"chosen" is a number/],
     ['a\tb\tc', /dat:1: not JSON/],
     ['', /has no data/],

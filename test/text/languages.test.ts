@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest'
 import { findLanguage, languages, resolveLanguage } from '../../lib/text/languages.js'
 
 describe('languages', () => {
-  it('has the 50 languages of X-ALMA in their groups', () => {
-    expect(languages).toHaveLength(50)
-    expect(new Set(languages.map(({ code }) => code)).size).toBe(50)
+  it('has the 50 languages of X-ALMA in their groups, and Hausa', () => {
+    expect(languages).toHaveLength(51)
+    expect(new Set(languages.map(({ code }) => code)).size).toBe(51)
     const sizes = [1, 2, 3, 4, 5, 6, 7, 8].map((group) => languages.filter((l) => l.group === group).length)
     expect(sizes).toEqual([7, 6, 5, 6, 6, 6, 5, 8])
     expect(resolveLanguage('en')).toEqual({ code: 'en', name: 'English' })

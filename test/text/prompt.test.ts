@@ -42,10 +42,10 @@ describe('translationPrompt', () => {
   })
 
   it('takes a language that the table does not have', () => {
-    expect(translationPrompt({ from: { code: 'ha', name: 'Hausa' }, to: 'en', source: 'Sannu' })).toBe(
-      'Translate this from Hausa to English:\nHausa: Sannu\nEnglish:',
+    expect(translationPrompt({ from: { code: 'yo', name: 'Yoruba' }, to: 'en', source: 'Sannu' })).toBe(
+      'Translate this from Yoruba to English:\nYoruba: Sannu\nEnglish:',
     )
-    expect(() => translationPrompt({ from: 'ha', to: 'en', source: 'Sannu' })).toThrow(
+    expect(() => translationPrompt({ from: 'yo', to: 'en', source: 'Sannu' })).toThrow(
       expect.objectContaining({ code: 'ERR_ALMA_LANGUAGE' }),
     )
   })

@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Command } from 'commander'
 import { ioError } from '../../errors.js'
 import { type CliIo, writeTo } from '../io.js'
@@ -7,6 +6,8 @@ import { addDeviceOptions, addJsonOption, loadModel, type ModelOptions } from '.
 
 interface TrainCommandOptions extends Omit<ModelOptions, 'model'> {
   readonly resume: boolean
+  readonly tensorboard: boolean
+  readonly tokenCache?: string
   readonly json: boolean
 }
 
@@ -15,6 +16,8 @@ export function trainCommand(program: Command, io: CliIo): void {
     .command('train')
     .description('fine-tune a model as a recipe says: { "model", "output", "stages" } in JSON or YAML')
     .argument('<recipe>', 'recipe file; its paths are relative to it')
+    .option('--tensorboard', 'also write event files for TensorBoard, to tensorboard/ in the output folder', false)
+    .option('--token-cache <folder>', 'keep tokenised files there for later passes and runs')
     .option('--resume', 'go on from the newest checkpoint in the output folder', false)
   addJsonOption(addDeviceOptions(command)).action((recipe: string, options: TrainCommandOptions) =>
     train(recipe, options, io),
@@ -30,15 +33,19 @@ async function train(recipeFile: string, options: TrainCommandOptions, io: CliIo
     throw ioError('write', output, error)
   }
   await using alma = await loadModel(io, { ...options, model })
-  const progress = await createProgressReporter({ stream: io.stderr, logFile: join(output, 'training-log.jsonl') })
+  const progress = await createProgressReporter({ stream: io.stderr })
   try {
     const report = await alma.finetune(stages, {
       output,
       resume: options.resume,
+      tensorboard: options.tensorboard,
+      ...(options.tokenCache !== undefined && { tokenCache: options.tokenCache }),
       signal: io.signal,
       onProgress: progress.onProgress,
     })
-    const text = options.json ? JSON.stringify(report) : `The trained model is in ${output}`
+    const text = options.json
+      ? JSON.stringify(report)
+      : `The trained model is in ${output}, and a report of its training in report.html there`
     await writeTo(io.stdout, `${text}\n`, io.signal)
   } finally {
     await progress.close()

@@ -8,6 +8,9 @@
 #include "../../runtime/error.h"
 #include "../launch.h"
 #include "file_reader.h"
+#ifdef ALMA_EMULATOR
+#include "../../emulator/checks.h"
+#endif
 
 namespace alma::ALMA_CUDA {
 
@@ -153,6 +156,9 @@ ValueError CudaStream::value_error() {
 void CudaStream::clear_value_error() {
   cudaMemsetAsync(context_.value_error, 0, sizeof(ValueError), stream_);
   cudaGetLastError();
+#ifdef ALMA_EMULATOR
+  emulator::forget_bad_values();
+#endif
 }
 
 // The command that threw may come behind others that the device has yet to fail at: the first one counts.

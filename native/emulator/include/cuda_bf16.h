@@ -27,7 +27,9 @@ inline __nv_bfloat16 __float2bfloat16(float value) { return __nv_bfloat16(value)
 inline float __bfloat162float(__nv_bfloat16 value) { return static_cast<float>(value); }
 inline __nv_bfloat162 __floats2bfloat162_rn(float low, float high) { return {__nv_bfloat16(low), __nv_bfloat16(high)}; }
 inline __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 low, __nv_bfloat16 high) { return {low, high}; }
-inline float2 __bfloat1622float2(__nv_bfloat162 pair) { return {static_cast<float>(pair.x), static_cast<float>(pair.y)}; }
+inline float2 __bfloat1622float2(__nv_bfloat162 pair) {
+  return {static_cast<float>(pair.x), static_cast<float>(pair.y)};
+}
 inline float __low2float(__nv_bfloat162 pair) { return static_cast<float>(pair.x); }
 inline float __high2float(__nv_bfloat162 pair) { return static_cast<float>(pair.y); }
 inline __nv_bfloat16 __low2bfloat16(__nv_bfloat162 pair) { return pair.x; }

@@ -4,7 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <memory>
+#include <type_traits>
 
 #include "../block.h"
 #include "../stream.h"
@@ -27,7 +28,11 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToDevice,
   cudaMemcpyDefault
 };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+};
 enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor,
@@ -45,7 +50,8 @@ enum cudaLaunchAttributeID {
 
 constexpr unsigned cudaStreamDefault = 0, cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
-constexpr unsigned cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2, cudaHostAllocWriteCombined = 4;
+constexpr unsigned cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2,
+                   cudaHostAllocWriteCombined = 4;
 
 using cudaStream_t = alma::emulator::Stream*;
 using cudaEvent_t = alma::emulator::Event*;
@@ -104,7 +110,8 @@ cudaError_t cudaHostAlloc(T** data, size_t bytes, unsigned flags) {
 }
 cudaError_t cudaFreeHost(void* data);
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream = nullptr);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
@@ -128,14 +135,19 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), void* data);
 
 namespace alma::emulator {
-// Checks the configuration and enqueues the launch; `body` is what each thread does, with its parameters inside.
-cudaError_t launch_kernel(const cudaLaunchConfig_t& config, std::function<void()> body);
+// Checks the configuration, copies the parameters and enqueues the launch; each thread calls body(parameters).
+cudaError_t launch_kernel(const cudaLaunchConfig_t& config, void (*body)(const void*), const void* parameters,
+                          size_t bytes);
 }  // namespace alma::emulator
 
 template <class... Parameters, class... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
-  // Parameters are copied at the launch, as on a GPU.
-  return alma::emulator::launch_kernel(*config, [kernel, ... copies = Parameters(arguments)] { kernel(copies...); });
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  const auto thread = [kernel, ... copies = Parameters(arguments)] { kernel(copies...); };
+  using Thread = decltype(thread);
+  static_assert(std::is_trivially_copyable_v<Thread>, "parameters of kernels are plain data");
+  const auto body = [](const void* parameters) { (*static_cast<const Thread*>(parameters))(); };
+  return alma::emulator::launch_kernel(*config, body, &thread, sizeof thread);
 }
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int bytes) {

@@ -1,0 +1,68 @@
+/** The rows of the table: which stages a model goes through. */
+import type { MonolingualStage, ParallelStage, Stage } from '../../lib/index.js'
+import type { RecipeData } from './data.js'
+import type { RecipeSettings } from './settings.js'
+
+export interface Variant {
+  readonly name: string
+  readonly stages: readonly Stage[]
+}
+
+/** @param monolingualTokens of the whole monolingual text. */
+export function variantsOf(
+  data: RecipeData,
+  settings: RecipeSettings,
+  monolingualTokens: number,
+  seed: number,
+): Variant[] {
+  const second = parallelStage(data, settings, seed)
+  const share = (part: number): Variant => ({
+    name: `stage 1 (${100 * part} %), stage 2`,
+    stages: [monolingualStage(data, settings, Math.floor(part * monolingualTokens), seed), second],
+  })
+  return [{ name: 'stage 2 alone', stages: [second] }, share(0.25), share(0.5), share(1)]
+}
+
+export function monolingualStage(
+  { monolingual, documents }: Pick<RecipeData, 'monolingual' | 'documents'>,
+  { monolingual: { batchSize, learningRate, blockSize } }: RecipeSettings,
+  maxTokens: number,
+  seed: number,
+): MonolingualStage {
+  const german = documents.de / (documents.de + documents.en)
+  return {
+    kind: 'monolingual',
+    sources: [
+      { path: monolingual.de, language: 'de', probability: german },
+      { path: monolingual.en, language: 'en', probability: 1 - german },
+    ],
+    blockSize,
+    batchSize,
+    learningRate,
+    maxTokens,
+    drop: [],
+    warmupRatio: 0.05,
+    betas: [0.9, 0.98],
+    seed,
+  }
+}
+
+export function parallelStage(data: RecipeData, settings: RecipeSettings, seed: number): ParallelStage {
+  const { batchSize, learningRate, epochs } = settings.parallel
+  return {
+    kind: 'parallel',
+    pairs: [{ path: data.train, from: 'de', to: 'en' }],
+    validation: [{ path: data.validation, from: 'de', to: 'en' }],
+    batchSize,
+    learningRate,
+    epochs,
+    drop: [], // as ALMA's own code
+    maxNewTokens: settings.maxNewTokens,
+    predictWithGenerate: true,
+    predictSamples: Math.min(50, settings.testSentences),
+    schedule: 'cosine',
+    warmupRatio: 0.05,
+    betas: [0.9, 0.98],
+    seed,
+  }
+}

@@ -1,0 +1,121 @@
+import type { KeyValueCache, LlamaForCausalLM } from '../model/index.js'
+import type { Graph, Tensor } from '../runtime/index.js'
+import type { BlockPool } from './block-pool.js'
+import type { Chosen } from './request.js'
+import { type ChoiceSettings, type Row, TokenChoice } from './token-choice.js'
+import { UploadBuffer } from './upload-buffer.js'
+
+type Part = 'ids' | 'positions' | 'cacheRows' | 'kBegin' | 'kEnd' | 'cuSeqlens' | 'table' | 'copies'
+
+/**
+ * One more token for so many rows: an upload, and the launch of a graph that was captured once. Nothing is allocated on the device per
+ * token.
+ */
+export class DecodingStep {
+  readonly #model: LlamaForCausalLM
+  readonly #cache: KeyValueCache
+  readonly #inputs: UploadBuffer<Part>
+  readonly #choice: TokenChoice
+  /** Blocks that the table has room for, a row. */
+  readonly #blocksPerRow: number
+  #graph: Graph | undefined
+
+  /** @param stride longest history, tokens. */
+  constructor(
+    model: LlamaForCausalLM,
+    cache: KeyValueCache,
+    settings: ChoiceSettings,
+    { rows, blocksPerRow, stride }: { rows: number; blocksPerRow: number; stride: number },
+  ) {
+    const { device, config } = model
+    this.#model = model
+    this.#cache = cache
+    this.#blocksPerRow = blocksPerRow
+    this.#inputs = new UploadBuffer<Part>(device, {
+      ids: [rows],
+      positions: [rows],
+      cacheRows: [rows],
+      kBegin: [rows],
+      kEnd: [rows],
+      cuSeqlens: [rows + 1],
+      table: [rows, blocksPerRow],
+      copies: [rows, 2],
+    })
+    for (let i = 0; i <= rows; i++) this.#inputs.host('cuSeqlens')[i] = i
+    const beams = settings.numBeams
+    this.#choice = new TokenChoice(device, settings, { rows, beams, vocab: config.vocabSize, stride })
+  }
+
+  /** Enqueues the step. Every row has a newest token, which goes into the cache. Returns how many blocks are copied. */
+  launch(rows: readonly Row[], pool: BlockPool): number {
+    const inputs = this.#inputs
+    const [ids, positions, cacheRows, kEnd] = [
+      inputs.host('ids'),
+      inputs.host('positions'),
+      inputs.host('cacheRows'),
+      inputs.host('kEnd'),
+    ]
+    const [table, copies] = [inputs.host('table'), inputs.host('copies')]
+    let copied = 0
+    copies.fill(-1)
+    for (const [i, { request, branch }] of rows.entries()) {
+      const position = request.prompt.ids.length + branch.tokens.length - 1
+      const from = branch.extend(pool, position)
+      const block = branch.blocks[Math.floor(position / pool.blockSize)] ?? 0
+      if (from !== undefined) {
+        copies[2 * copied] = from
+        copies[2 * copied++ + 1] = block
+      }
+      ids[i] = branch.tokens.at(-1) ?? 0
+      positions[i] = position
+      cacheRows[i] = this.#cache.row(block, position % pool.blockSize)
+      kEnd[i] = position + 1
+      table.set(branch.blocks, i * this.#blocksPerRow)
+    }
+    inputs.upload()
+    this.#choice.write(rows)
+    if (this.#graph === undefined) {
+      this.#model.reservePositions(this.#positions)
+      this.#graph = this.#model.device.capture(() => this.#enqueue())
+    }
+    this.#graph.launch()
+    return copied
+  }
+
+  /** All that the table of blocks has room for: the rotary table must reach as far as the graph is used. */
+  get #positions(): number {
+    return this.#blocksPerRow * this.#cache.blockSize
+  }
+
+  read(): Promise<Chosen> {
+    return this.#choice.read()
+  }
+
+  dispose(): void {
+    this.#graph?.dispose()
+    this.#graph = undefined
+    this.#inputs.dispose()
+    this.#choice.dispose()
+  }
+
+  #enqueue(): void {
+    const inputs = this.#inputs
+    const size = this.#cache.blockSize
+    this.#cache.copyBlocks(inputs.tensor('copies'))
+    using logits: Tensor = this.#model.forward(
+      {
+        ids: inputs.tensor('ids'),
+        positions: inputs.tensor('positions'),
+        bounds: {
+          cuSeqlensQ: inputs.tensor('cuSeqlens'),
+          kBegin: inputs.tensor('kBegin'),
+          kEnd: inputs.tensor('kEnd'),
+          blocks: { table: inputs.tensor('table'), size },
+        },
+        longest: this.#positions,
+      },
+      { cache: { store: this.#cache, rows: inputs.tensor('cacheRows') }, invariance: 'fewRows' },
+    )
+    this.#choice.enqueue(logits)
+  }
+}

@@ -1,0 +1,190 @@
+import { type Device, ops, Tensor } from '../runtime/index.js'
+import { candidatesFor } from './beam-rules.js'
+import type { Branch } from './branch.js'
+import type { ResolvedDecoding } from './options.js'
+import type { Chosen, DecodingRequest } from './request.js'
+import { UploadBuffer } from './upload-buffer.js'
+
+/** A continuation and what it belongs to. */
+export interface Row {
+  readonly request: DecodingRequest
+  readonly branch: Branch
+}
+
+/** How tokens are chosen from logits, apart from what each row brings along. Requests that agree in it share their steps. */
+export interface ChoiceSettings {
+  /** Candidates of a group; 0: no beam search. */
+  readonly candidates: number
+  readonly numBeams: number
+  readonly sampling: ResolvedDecoding['sampling']
+  readonly repetitionPenalty: number
+  readonly noRepeatNgramSize: number
+  /** Ids that are banned while an answer is too short. */
+  readonly suppress: readonly number[]
+  /** Tokens of a beam that top-p and top-k leave at least. */
+  readonly keep: number
+}
+
+export function choiceSettings(decoding: ResolvedDecoding): ChoiceSettings {
+  const { numBeams, eosTokenIds, minNewTokens, repetitionPenalty, noRepeatNgramSize, sampling, stops } = decoding
+  const ending = eosTokenIds.length + (stops === undefined ? 0 : 1)
+  return {
+    candidates: numBeams > 1 ? candidatesFor(numBeams, ending) : 0,
+    numBeams,
+    sampling,
+    repetitionPenalty,
+    noRepeatNgramSize,
+    suppress: minNewTokens > 0 ? eosTokenIds : [],
+    keep: eosTokenIds.length + 1,
+  }
+}
+
+/** Whether scores are changed before the choice, so that histories are needed. */
+export function processesScores(settings: ChoiceSettings): boolean {
+  const { suppress, repetitionPenalty, noRepeatNgramSize } = settings
+  return suppress.length > 0 || repetitionPenalty !== 1 || noRepeatNgramSize > 0
+}
+
+/**
+ * The choice of a token for each of so many rows: what it depends on is uploaded by {@link write}, {@link enqueue} chooses from logits
+ * (it can be captured), {@link read} gives what was chosen.
+ */
+export class TokenChoice {
+  readonly #settings: ChoiceSettings
+  readonly #beams: number
+  readonly #k: number
+  readonly #inputs: UploadBuffer<'streams' | 'positions' | 'suppress' | 'suppressBelow' | 'lengths' | 'history'>
+  readonly #stride: number
+  /** f32 [rows]. */
+  readonly #beamScores: Tensor | undefined
+  readonly #beamScoresHost: Float32Array
+  /** i32: the ids, and behind them the parents of beams. */
+  readonly #integers: Tensor
+  readonly #ids: Tensor
+  readonly #parents: Tensor
+  /** f32: log-probabilities, or totals of beams. */
+  readonly #numbers: Tensor
+
+  /**
+   * @param rows rows of logits, in groups of `beams` when there is a search.
+   * @param stride longest history, tokens.
+   */
+  constructor(
+    device: Device,
+    settings: ChoiceSettings,
+    { rows, beams, vocab, stride }: { rows: number; beams: number; vocab: number; stride: number },
+  ) {
+    this.#settings = settings
+    this.#beams = beams
+    this.#stride = processesScores(settings) ? stride : 0
+    const searches = settings.candidates > 0
+    const groups = searches ? rows / beams : rows
+    this.#k = searches ? Math.min(settings.candidates, beams * vocab) : 1
+    const draws = settings.sampling === undefined ? 0 : groups
+    const processed = processesScores(settings) ? rows : 0
+    this.#inputs = new UploadBuffer(device, {
+      streams: [draws],
+      positions: [draws],
+      suppress: [settings.suppress.length],
+      suppressBelow: [processed],
+      lengths: [processed],
+      history: [processed, this.#stride],
+    })
+    this.#inputs.host('suppress').set(settings.suppress)
+    this.#beamScoresHost = new Float32Array(searches ? rows : 0)
+    this.#beamScores = searches ? Tensor.empty(device, [rows], 'f32') : undefined
+    const chosen = groups * this.#k
+    this.#integers = Tensor.empty(device, [2 * chosen], 'i32')
+    this.#ids = this.#integers.view([chosen])
+    this.#parents = this.#integers.view([chosen], chosen)
+    this.#numbers = Tensor.empty(device, [chosen], 'f32')
+  }
+
+  write(rows: readonly Row[]): void {
+    const inputs = this.#inputs
+    const [streams, positions] = [inputs.host('streams'), inputs.host('positions')]
+    const perDraw = this.#settings.candidates > 0 ? this.#beams : 1
+    for (let i = 0; i < streams.length; i++) {
+      const row = rows[i * perDraw]
+      if (row === undefined) continue
+      streams[i] = row.branch.stream
+      positions[i] = row.request.prompt.ids.length + row.branch.tokens.length
+    }
+    if (this.#stride > 0) for (const [i, row] of rows.entries()) this.#writeHistory(i, row)
+    if (streams.length > 0 || this.#stride > 0) inputs.upload()
+    if (this.#beamScores !== undefined) {
+      for (const [i, { branch }] of rows.entries()) this.#beamScoresHost[i] = branch.sumLogprob
+      this.#beamScores.write(this.#beamScoresHost)
+    }
+  }
+
+  /** Chooses from logits f32 [rows, vocab], which it changes. */
+  enqueue(logits: Tensor): void {
+    const { sampling } = this.#settings
+    const [ids, numbers] = [this.#ids, this.#numbers]
+    if (this.#beamScores === undefined) {
+      this.#process(logits)
+      if (sampling === undefined) ops.argmax(logits, { out: ids, logprob: numbers })
+      else {
+        const [stream, position] = [this.#inputs.tensor('streams'), this.#inputs.tensor('positions')]
+        ops.sample(logits, { ...sampling, stream, position, out: ids, logprob: numbers })
+      }
+      return
+    }
+    ops.logSoftmax(logits, logits)
+    this.#process(logits)
+    if (sampling !== undefined) ops.warpScores(logits, { ...sampling, keep: this.#settings.keep })
+    ops.beamTopK(logits, {
+      beamScores: this.#beamScores,
+      beams: this.#beams,
+      k: this.#k,
+      out: { totals: numbers, tokens: ids, parents: this.#parents },
+      ...(sampling && {
+        noise: {
+          stream: this.#inputs.tensor('streams'),
+          position: this.#inputs.tensor('positions'),
+          seed: sampling.seed,
+        },
+      }),
+    })
+  }
+
+  async read(): Promise<Chosen> {
+    const [integers, numbers] = await Promise.all([this.#integers.readInts(), this.#numbers.readFloats()])
+    const count = numbers.length
+    if (this.#settings.candidates === 0) return { ids: integers.subarray(0, count), logprobs: numbers }
+    return { totals: numbers, tokens: integers.subarray(0, count), parents: integers.subarray(count), k: this.#k }
+  }
+
+  dispose(): void {
+    this.#inputs.dispose()
+    for (const tensor of [this.#beamScores, this.#ids, this.#parents, this.#integers, this.#numbers]) tensor?.dispose()
+  }
+
+  #process(scores: Tensor): void {
+    if (this.#stride === 0) return
+    const { repetitionPenalty, noRepeatNgramSize, suppress } = this.#settings
+    const inputs = this.#inputs
+    ops.processLogits(scores, {
+      history: inputs.tensor('history'),
+      historyLength: inputs.tensor('lengths'),
+      repetitionPenalty,
+      noRepeatNgramSize,
+      ...(suppress.length > 0 && {
+        suppress: inputs.tensor('suppress'),
+        suppressBelow: inputs.tensor('suppressBelow'),
+      }),
+    })
+  }
+
+  #writeHistory(row: number, { request, branch }: Row): void {
+    const { ids, pads } = request.prompt
+    const { padTokenId = 0, minNewTokens } = request.decoding
+    const history = this.#inputs.host('history').subarray(row * this.#stride, (row + 1) * this.#stride)
+    history.fill(padTokenId, 0, pads)
+    history.set(ids, pads)
+    history.set(branch.tokens, pads + ids.length)
+    this.#inputs.host('lengths')[row] = pads + ids.length + branch.tokens.length
+    this.#inputs.host('suppressBelow')[row] = pads + ids.length + minNewTokens
+  }
+}
