@@ -26,10 +26,10 @@ export class FeedForward {
     x: Tensor,
     { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
   ): { out: Tensor; saved: FeedForwardSaved | undefined } {
-    const gate = this.projections.gate.forward(x, undefined, invariance)
-    const up = this.projections.up.forward(x, undefined, invariance)
+    const gate = this.projections.gate.forward(x, undefined, invariance, training)
+    const up = this.projections.up.forward(x, undefined, invariance, training)
     const activation = training ? ops.swiGlu(gate, up) : ops.swiGlu(gate, up, gate)
-    const out = this.projections.down.forward(activation, undefined, invariance)
+    const out = this.projections.down.forward(activation, undefined, invariance, training)
     if (training) {
       activation.dispose()
       return { out, saved: { gate, up } }

@@ -13,9 +13,10 @@ namespace alma::ALMA_CUDA {
 struct ValueError;
 
 struct DeviceProperties {
-  int compute_capability = 80;             // 10 · major + minor
+  int compute_capability = 80;  // 10 · major + minor
   int multiprocessors = 1;
-  size_t shared_bytes_per_block = 101376;  // the opt-in maximum: 99 KiB on 8.6, 8.9 and 12.x, 163 KiB on 8.0, 227 KiB on 9.0
+  size_t shared_bytes_per_block =
+      101376;  // the opt-in maximum: 99 KiB on 8.6, 8.9 and 12.x, 163 KiB on 8.0, 227 KiB on 9.0
   size_t l2_bytes = 0;
 };
 

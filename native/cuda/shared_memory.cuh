@@ -5,9 +5,10 @@
 
 #ifdef ALMA_EMULATOR
 #include "../emulator/block.h"
-#define ALMA_SHARED(Type, name) Type& name = *reinterpret_cast<Type*>(::alma::emulator::shared_memory(sizeof(Type), alignof(Type)))
+#define ALMA_SHARED(Type, name) \
+  Type& name = *reinterpret_cast<Type*>(::alma::emulator::shared_memory(sizeof(Type), alignof(Type)))
 #else
-#define ALMA_SHARED(Type, name)                                     \
+#define ALMA_SHARED(Type, name)                                        \
   extern __shared__ __align__(1024) unsigned char alma_shared_bytes[]; \
   Type& name = *reinterpret_cast<Type*>(alma_shared_bytes)
 #endif

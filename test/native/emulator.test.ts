@@ -28,9 +28,9 @@ describe.skipIf(!has)('emulator', () => {
   })
 
   it('is told by its environment what to leave out', () => {
-    expect(run(['--settings'], { ALMA_EMULATOR_CHECKS: 'off', ALMA_EMULATOR_SCHEDULE: 'random', ALMA_EMULATOR_SEED: '77' })).toBe(
-      'checks off, schedule random, seed 77\n',
-    )
+    expect(
+      run(['--settings'], { ALMA_EMULATOR_CHECKS: 'off', ALMA_EMULATOR_SCHEDULE: 'random', ALMA_EMULATOR_SEED: '77' }),
+    ).toBe('checks off, schedule random, seed 77\n')
     expect(run(['--settings'], { ALMA_EMULATOR_CHECKS: '', ALMA_EMULATOR_SCHEDULE: '', ALMA_EMULATOR_SEED: '' })).toBe(
       'checks on, schedule forward, seed 1\n',
     )

@@ -157,7 +157,8 @@ void Completion::complete(Entry& entry) {
   if (entry.observed != nullptr && entry.observed->check != 0 && !current_) {
     fail({"ERR_ALMA_DEVICE", message_of(*entry.observed)});
   }
-  if (!current_ && !entry.failure && entry.copy_bytes > 0) std::memcpy(entry.copy_to, entry.copy_from, entry.copy_bytes);
+  if (!current_ && !entry.failure && entry.copy_bytes > 0)
+    std::memcpy(entry.copy_to, entry.copy_from, entry.copy_bytes);
   staging_.release(entry.staging_position);
   if (entry.task == nullptr) return;
   entry.task->settle(current_ ? &*current_ : entry.failure ? &*entry.failure : nullptr);

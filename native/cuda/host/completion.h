@@ -28,9 +28,9 @@ Failure final_failure(cudaError_t status);
 class Completion {
  public:
   struct Entry {
-    cudaEvent_t event = nullptr;           // null: nothing to wait for
-    void* copy_to = nullptr;               // host memory of a read
-    const void* copy_from = nullptr;       // in the staging ring
+    cudaEvent_t event = nullptr;      // null: nothing to wait for
+    void* copy_to = nullptr;          // host memory of a read
+    const void* copy_from = nullptr;  // in the staging ring
     size_t copy_bytes = 0;
     const ValueError* observed = nullptr;  // in the staging ring: the device's report as of this point
     uint64_t staging_position = 0;

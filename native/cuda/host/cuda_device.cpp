@@ -54,7 +54,8 @@ class CudaDevice final : public Device {
 
  private:
   static std::string capability(const DeviceProperties& properties) {
-    return std::to_string(properties.compute_capability / 10) + "." + std::to_string(properties.compute_capability % 10);
+    return std::to_string(properties.compute_capability / 10) + "." +
+           std::to_string(properties.compute_capability % 10);
   }
 
   std::string name_, description_;
@@ -66,7 +67,8 @@ std::shared_ptr<Device> open_cuda_device(int index) {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) cudaGetLastError();
   if (index < 0 || index >= count) {
-    throw Error("ERR_ALMA_DEVICE", "there is no GPU " + std::to_string(index) + ", " + std::to_string(count) + " found");
+    throw Error("ERR_ALMA_DEVICE",
+                "there is no GPU " + std::to_string(index) + ", " + std::to_string(count) + " found");
   }
   check("device", cudaSetDevice(index));
   const DeviceProperties properties = properties_of(index);

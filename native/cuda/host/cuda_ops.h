@@ -7,38 +7,38 @@
 namespace alma::ALMA_CUDA {
 
 // One line an op: method, argument struct.
-#define ALMA_CUDA_OPS(X)                        \
-  X(fill, FillArgs)                             \
-  X(fill_normal, FillNormalArgs)                \
-  X(cast, CastArgs)                             \
-  X(add, AddArgs)                               \
-  X(increment, IncrementArgs)                   \
-  X(matmul, MatmulArgs)                         \
-  X(rms_norm, RmsNormArgs)                      \
-  X(rms_norm_backward, RmsNormBackwardArgs)     \
-  X(rope, RopeArgs)                             \
-  X(attention, AttentionArgs)                   \
-  X(attention_backward, AttentionBackwardArgs)  \
-  X(swi_glu, SwiGluArgs)                        \
-  X(swi_glu_backward, SwiGluBackwardArgs)       \
-  X(gather_rows, GatherRowsArgs)                \
-  X(scatter_rows, ScatterRowsArgs)              \
-  X(embedding_backward, EmbeddingBackwardArgs)  \
-  X(cross_entropy, CrossEntropyArgs)            \
-  X(reduce_sum, ReduceSumArgs)                  \
-  X(clip_coefficient, ClipCoefficientArgs)      \
-  X(adamw, AdamWArgs)                           \
-  X(argmax, ArgmaxArgs)                         \
-  X(sample, SampleArgs)                         \
-  X(process_logits, ProcessLogitsArgs)          \
-  X(append_tokens, AppendTokensArgs)            \
-  X(log_softmax, LogSoftmaxArgs)                \
-  X(warp_scores, WarpScoresArgs)                \
-  X(beam_top_k, BeamTopKArgs)                   \
-  X(copy_blocks, CopyBlocksArgs)                \
-  X(count_non_finite, CountNonFiniteArgs)       \
-  X(scale, ScaleArgs)                           \
-  X(dropout, DropoutArgs)                       \
+#define ALMA_CUDA_OPS(X)                       \
+  X(fill, FillArgs)                            \
+  X(fill_normal, FillNormalArgs)               \
+  X(cast, CastArgs)                            \
+  X(add, AddArgs)                              \
+  X(increment, IncrementArgs)                  \
+  X(matmul, MatmulArgs)                        \
+  X(rms_norm, RmsNormArgs)                     \
+  X(rms_norm_backward, RmsNormBackwardArgs)    \
+  X(rope, RopeArgs)                            \
+  X(attention, AttentionArgs)                  \
+  X(attention_backward, AttentionBackwardArgs) \
+  X(swi_glu, SwiGluArgs)                       \
+  X(swi_glu_backward, SwiGluBackwardArgs)      \
+  X(gather_rows, GatherRowsArgs)               \
+  X(scatter_rows, ScatterRowsArgs)             \
+  X(embedding_backward, EmbeddingBackwardArgs) \
+  X(cross_entropy, CrossEntropyArgs)           \
+  X(reduce_sum, ReduceSumArgs)                 \
+  X(clip_coefficient, ClipCoefficientArgs)     \
+  X(adamw, AdamWArgs)                          \
+  X(argmax, ArgmaxArgs)                        \
+  X(sample, SampleArgs)                        \
+  X(process_logits, ProcessLogitsArgs)         \
+  X(append_tokens, AppendTokensArgs)           \
+  X(log_softmax, LogSoftmaxArgs)               \
+  X(warp_scores, WarpScoresArgs)               \
+  X(beam_top_k, BeamTopKArgs)                  \
+  X(copy_blocks, CopyBlocksArgs)               \
+  X(count_non_finite, CountNonFiniteArgs)      \
+  X(scale, ScaleArgs)                          \
+  X(dropout, DropoutArgs)                      \
   X(preference_loss, PreferenceLossArgs)
 
 class CudaOps final : public Ops {

@@ -93,7 +93,8 @@ void CudaStream::read(void* target, const void* source, size_t bytes) {
     const size_t piece = std::min(staging_->piece(), bytes - done);
     if (copying_.copy_bytes > 0) push(std::exchange(copying_, {}));  // before more is taken: it gives back all that was
     void* staged = take_staging(piece);
-    check("read", cudaMemcpyAsync(staged, static_cast<const char*>(source) + done, piece, cudaMemcpyDeviceToHost, stream_));
+    check("read",
+          cudaMemcpyAsync(staged, static_cast<const char*>(source) + done, piece, cudaMemcpyDeviceToHost, stream_));
     copying_.copy_to = static_cast<char*>(target) + done;
     copying_.copy_from = staged;
     copying_.copy_bytes = piece;
@@ -132,7 +133,8 @@ void CudaStream::settle(Task* task, const Failure* failure) {
   ValueError* observed = nullptr;
   if (failure == nullptr) {
     observed = static_cast<ValueError*>(take_staging(sizeof(ValueError)));
-    if (cudaMemcpyAsync(observed, context_.value_error, sizeof *observed, cudaMemcpyDeviceToHost, stream_) != cudaSuccess) {
+    if (cudaMemcpyAsync(observed, context_.value_error, sizeof *observed, cudaMemcpyDeviceToHost, stream_) !=
+        cudaSuccess) {
       cudaGetLastError();  // lost: the event will say so
       observed = nullptr;
     }

@@ -75,8 +75,8 @@ void Arena::grow(size_t bytes) {
     cudaGetLastError();
     if (status != cudaErrorMemoryAllocation) check("workspace", status);
     throw Error("ERR_ALMA_OUT_OF_MEMORY", "out of device memory for an op's scratch: " + std::to_string(size) +
-                                              " bytes needed, " + std::to_string(free) + " of " + std::to_string(total) +
-                                              " bytes free");
+                                              " bytes needed, " + std::to_string(free) + " of " +
+                                              std::to_string(total) + " bytes free");
   }
   block_ = std::shared_ptr<void>(block, [device = device_](void* old) {
     cudaSetDevice(device);  // the last graph that holds it may go on any thread

@@ -23,9 +23,7 @@ ALMA_LAYOUT Place fragment_a(int lane, int i) {
 ALMA_LAYOUT Place fragment_b(int lane, int i) { return {lane % 4 * 2 + (i & 1) + (i >> 1) * 8, lane / 4}; }
 
 // Element i (0 … 3) of the f32 accumulator, 16 rows × 8 columns.
-ALMA_LAYOUT Place fragment_accumulator(int lane, int i) {
-  return {lane / 4 + (i >> 1) * 8, lane % 4 * 2 + (i & 1)};
-}
+ALMA_LAYOUT Place fragment_accumulator(int lane, int i) { return {lane / 4 + (i >> 1) * 8, lane % 4 * 2 + (i & 1)}; }
 
 // ldmatrix: register r of a lane holds elements (2r', 2r'+1) of row `lane / 4` of 8×8 matrix r; with .trans, of the transposed matrix.
 // Gives the place in matrix r of element e (0, 1).
