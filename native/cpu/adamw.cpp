@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "parallel.h"
-#include "philox.h"
+#include "../runtime/philox.h"
 
 namespace alma::cpu::ALMA_ISA {
 namespace {
@@ -28,12 +28,12 @@ struct RoundingBits {
       words = philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
                      {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), step, 3});
     }
-    const uint32_t word = words[element % 8 / 2];
+    const uint32_t word = words[static_cast<int>(element % 8 / 2)];
     return element % 2 == 0 ? word & 0xffffu : word >> 16;
   }
 
   uint64_t block = UINT64_MAX;
-  std::array<uint32_t, 4> words = {};
+  PhiloxBlock words = {};
 };
 
 bf16 rounded_stochastically(float value, uint32_t random) {

@@ -1,7 +1,7 @@
 // Inverted dropout with a mask that is a function of seed, step and index. Ranges begin at multiples of 4, so each Philox block of four
 // random words belongs to one of them.
 #include "parallel.h"
-#include "philox.h"
+#include "../runtime/philox.h"
 
 namespace alma::cpu::ALMA_ISA {
 namespace {
@@ -18,7 +18,7 @@ void drop(ThreadPool& pool, const DropoutArgs& args, uint32_t step) {
       const auto random = philox({static_cast<uint32_t>(args.seed), static_cast<uint32_t>(args.seed >> 32)},
                                  {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), step, 2});
       for (int64_t lane = 0; lane < min<int64_t>(4, end - i); ++lane) {
-        const float value = random[static_cast<size_t>(lane)] >= threshold ? to_float(x[i + lane]) * factor : 0.0f;
+        const float value = random[static_cast<int>(lane)] >= threshold ? to_float(x[i + lane]) * factor : 0.0f;
         from_float(out + i + lane, args.accumulate ? to_float(out[i + lane]) + value : value);
       }
     }
