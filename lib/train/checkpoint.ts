@@ -91,6 +91,12 @@ export async function readCheckpoint(output: string): Promise<Checkpoint | undef
   const folder = join(root, newest)
   const path = join(folder, stateFile)
   const state = await readJsonFile(path, 'ERR_ALMA_CHECKPOINT')
+  if (isObject(state) && typeof state.format === 'number' && state.format > FORMAT) {
+    throw new AlmaError(
+      'ERR_ALMA_CHECKPOINT',
+      `${path}: written by a newer version of alma-native: format ${state.format}, this version reads ${FORMAT}`,
+    )
+  }
   if (!isObject(state) || state.format !== FORMAT || !Array.isArray(state.stages)) {
     throw new AlmaError(
       'ERR_ALMA_CHECKPOINT',

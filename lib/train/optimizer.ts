@@ -23,6 +23,8 @@ export class Optimizer {
   readonly #coefficient: Tensor
   readonly #learningRate: Tensor
   readonly #step: Tensor
+  readonly #onlyClass: Tensor
+  readonly #lossDefect: Tensor
   #steps = 0
 
   constructor(model: LlamaForCausalLM, options: OptimizerOptions = {}) {
@@ -33,6 +35,8 @@ export class Optimizer {
     this.#coefficient = Tensor.zeros(device, [1], 'f32')
     this.#learningRate = Tensor.zeros(device, [1], 'f32')
     this.#step = Tensor.zeros(device, [1], 'i32')
+    this.#onlyClass = Tensor.zeros(device, [1], 'i32')
+    this.#lossDefect = Tensor.zeros(device, [1], 'f32')
   }
 
   /** Steps done, skipped ones included. */
@@ -50,16 +54,18 @@ export class Optimizer {
     for (const arena of this.arenas) ops.fill(arena.grad, 0)
   }
 
-  /** Clips and applies the gradients. Where their norm is not finite, no weight and no moment changes. */
-  step(learningRate: number): void {
+  /**
+   * Clips and applies the gradients. Where their norm is not finite, no weight and no moment changes; nor where `loss`, f32 [1], is
+   * not finite: gradNorm is then NaN.
+   */
+  step(learningRate: number, loss?: Tensor): void {
     const { betas, epsilon, weightDecay, maxGradNorm } = this.#options
     this.#steps++
     this.#learningRate.write([learningRate])
     ops.increment(this.#step)
-    ops.globalNorm(
-      this.arenas.map(({ grad }) => grad),
-      { maxNorm: maxGradNorm, norm: this.gradNorm, coefficient: this.#coefficient },
-    )
+    const gradients = this.arenas.map(({ grad }) => grad)
+    if (loss !== undefined) gradients.push(this.#zeroIfFinite(loss))
+    ops.globalNorm(gradients, { maxNorm: maxGradNorm, norm: this.gradNorm, coefficient: this.#coefficient })
     for (const { param, master, grad, expAvg, expAvgSq, decay } of this.arenas) {
       ops.adamw(
         { param, grad, expAvg, expAvgSq, ...(master && { master }) },
@@ -75,6 +81,12 @@ export class Optimizer {
     }
   }
 
+  /** 0, or NaN: the negative log-likelihood of the only class there is, x − x. It changes no finite norm by one bit. */
+  #zeroIfFinite(loss: Tensor): Tensor {
+    using logits = loss.view([1, 1])
+    return ops.crossEntropy(logits, this.#onlyClass, { out: this.#lossDefect })
+  }
+
   /** Weights (f32) and moments by name, as views that the caller disposes. */
   *state(): IterableIterator<[name: string, part: Tensor]> {
     for (const arena of this.arenas) yield* arena.state()
@@ -87,6 +99,7 @@ export class Optimizer {
 
   dispose(): void {
     for (const arena of this.arenas) arena.dispose()
-    for (const tensor of [this.gradNorm, this.#coefficient, this.#learningRate, this.#step]) tensor.dispose()
+    const own = [this.gradNorm, this.#coefficient, this.#learningRate, this.#step, this.#onlyClass, this.#lossDefect]
+    for (const tensor of own) tensor.dispose()
   }
 }

@@ -16,6 +16,7 @@ import {
   writeBestWeights,
   writeCheckpoint,
 } from './checkpoint.js'
+import { writeDivergedBatch } from './diverged-batch.js'
 import { Evaluation } from './evaluation.js'
 import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
 import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
@@ -200,7 +201,7 @@ class StageTrainer {
       if (stage.compat !== undefined) this.#gradScale.write([1 / Math.max(1, micro.targets) / batch.micro.length])
       model.forwardBackward(micro, this.#gradScale, this.#lossSum)
     }
-    this.#optimizer.step(learningRate)
+    this.#optimizer.step(learningRate, this.#lossSum)
     this.#step++
     return { step: this.#step, learningRate, tokens: batch.tokens }
   }
@@ -212,9 +213,10 @@ class StageTrainer {
     ])
     this.#examples = batch.examples
     this.#tokens += batch.tokens
-    const loss = lossSum / Math.max(1, batch.targets)
-    this.#losses.push({ ...started, loss, gradNorm })
-    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
+    const record = { ...started, loss: lossSum / Math.max(1, batch.targets), gradNorm }
+    const { loss } = record
+    this.#losses.push(record)
+    if (isFiniteStep(record)) {
       this.#skippedInARow = 0
       return
     }
@@ -222,13 +224,19 @@ class StageTrainer {
     this.#skippedInARow++
     const reason = `loss ${loss}, gradient norm ${gradNorm}: no weight was changed`
     this.#emit({ type: 'skipped', step: this.#step, reason })
-    if (this.#skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
-      throw new AlmaError(
-        'ERR_ALMA_DIVERGED',
-        `stage ${this.#run.index + 1}, step ${this.#step}: ${MOST_SKIPPED_IN_A_ROW} steps in a row without finite gradients ` +
-          `(${reason}); try a lower learningRate than ${this.#run.stage.learningRate} or a longer warm-up`,
-      )
-    }
+    if (this.#skippedInARow >= MOST_SKIPPED_IN_A_ROW) await this.#stopDiverged(record, batch, reason)
+  }
+
+  async #stopDiverged(record: StepRecord, { micro }: StepBatch, reason: string): Promise<never> {
+    const { output, index, tokenizer, stage } = this.#run
+    const path =
+      output === undefined ? undefined : await writeDivergedBatch(output, { stage: index, record, micro }, tokenizer)
+    throw new AlmaError(
+      'ERR_ALMA_DIVERGED',
+      `stage ${index + 1}, step ${this.#step}: ${MOST_SKIPPED_IN_A_ROW} steps in a row without finite gradients ` +
+        `(${reason}); try a lower learningRate than ${stage.learningRate} or a longer warm-up` +
+        `${path === undefined ? '' : `; the last of their batches is in ${path}`}`,
+    )
   }
 
   async #evaluate(): Promise<void> {
@@ -274,7 +282,8 @@ class StageTrainer {
     const { state } = checkpoint
     this.#step = state.step
     this.#examples = state.examples
-    this.#losses = [...state.losses]
+    this.#losses = state.losses.map(withNumbers)
+    this.#skippedInARow = this.#losses.length - 1 - this.#losses.findLastIndex(isFiniteStep)
     this.#validation = [...state.validation]
     this.#tokens = state.tokens
     this.#seconds = state.seconds
@@ -346,6 +355,14 @@ type EventWithoutStage = TrainingEvent extends infer Event
     ? Omit<Event, 'stage' | 'kind'>
     : never
   : never
+
+const isFiniteStep = ({ loss, gradNorm }: StepRecord): boolean => Number.isFinite(loss) && Number.isFinite(gradNorm)
+
+/** JSON has no NaN: what was not finite came back as null. */
+function withNumbers(record: StepRecord): StepRecord {
+  const { loss, gradNorm } = record as { readonly loss: number | null; readonly gradNorm: number | null }
+  return { ...record, loss: loss ?? Number.NaN, gradNorm: gradNorm ?? Number.NaN }
+}
 
 /** Uses views and disposes them. */
 async function withTensors<T>(tensors: NamedTensors, use: (tensors: NamedTensors) => Promise<T>): Promise<T> {
