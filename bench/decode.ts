@@ -7,6 +7,7 @@ import { type GenerateOptions, generateTokens, resolveDecoding } from '../lib/de
 import { createLlama, type LlamaForCausalLM } from '../lib/model/index.js'
 import { type BenchContext, ceilingOf, figure } from './harness.js'
 import { model110M, syntheticIds } from './models.js'
+import { NodeLlamaCpp } from './peers/node-llama-cpp.js'
 
 const promptLength = 16
 const [few, many] = [4, 36] as const
@@ -22,6 +23,7 @@ export async function decodeBench({ device, report }: BenchContext): Promise<voi
   report.section('decode: 110 million weights, 12 layers × 768')
   for (const dtype of ['f32', 'bf16'] as const) {
     const model = createLlama(device, model110M, { dtype })
+    const peer = device.name === 'cpu' ? await NodeLlamaCpp.open(model, dtype) : undefined
     try {
       const bandwidth = await ceilingOf(device, 'read')
       const flops = await ceilingOf(device, 'fma')
@@ -36,7 +38,13 @@ export async function decodeBench({ device, report }: BenchContext): Promise<voi
         const value = sequences / step.seconds
         const ceiling = sequences / bestStep(sequences)
         const shape = shapeOf(sequences)
-        report.add(figure({ name: 'greedy', shape, value, unit: 'tokens/s', ceiling }), sequences === 1 ? '≥ 50 %' : '')
+        const prompts = promptsOf(model, sequences)
+        const other = await peer?.run({ threads: device.threads, prompts, few, many })
+        const beside = other && { peer: { name: other.name, value: sequences / other.secondsPerStep } }
+        report.add(
+          figure({ name: 'greedy', shape, value, unit: 'tokens/s', ceiling, ...beside }),
+          sequences === 1 ? '≥ 50 %' : '',
+        )
         if (single === undefined) {
           single = step
           const read = bytes / step.seconds / 1e9
@@ -65,8 +73,13 @@ export async function decodeBench({ device, report }: BenchContext): Promise<voi
       report.add(figure({ name: 'JavaScript, part of a step', shape, value: 100 * beams.busy, unit: '%' }), '< 3 %')
     } finally {
       model.dispose()
+      await peer?.close()
     }
   }
+}
+
+function promptsOf(model: LlamaForCausalLM, sequences: number): number[][] {
+  return Array.from({ length: sequences }, (_, i) => syntheticIds(model.config, promptLength, i + 1))
 }
 
 /** Weights that every token passes: all of them, as the embedding is the output layer too. */
@@ -78,7 +91,7 @@ function weightBytes(model: LlamaForCausalLM): number {
 
 /** A long answer less a short one leaves the tokens between them, without prompt and set-up. The best of three. */
 async function stepCost(model: LlamaForCausalLM, sequences: number, options: GenerateOptions): Promise<StepCost> {
-  const prompts = Array.from({ length: sequences }, (_, i) => syntheticIds(model.config, promptLength, i + 1))
+  const prompts = promptsOf(model, sequences)
   const run = async (maxNewTokens: number): Promise<{ seconds: number; busy: number }> => {
     const decoding = resolveDecoding({ maxNewTokens, eosTokenId: [], ...options }, model.config)
     const [begin, idle] = [performance.now(), performance.eventLoopUtilization()]

@@ -1,4 +1,7 @@
-/** `npm run bench -- [ops|decode|train|addon] [--device NAME] [--json]`: what this machine does, beside what it could do. */
+/**
+ * `npm run bench -- [ops|decode|train|addon|gpu] [--device NAME] [--json]`: what this machine does, beside what it could do. On a GPU
+ * the group is `gpu`: the sizes of the others are a processor's.
+ */
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -7,6 +10,7 @@ import { Device } from '../lib/runtime/index.js'
 import { callBench } from './addon/calls.js'
 import { eventLoopBench } from './addon/event-loop.js'
 import { decodeBench } from './decode.js'
+import { gpuBench } from './gpu/main.js'
 import type { Bench } from './harness.js'
 import { adamwBench } from './ops/adamw.js'
 import { attentionBench } from './ops/attention.js'
@@ -22,10 +26,11 @@ const groups: Readonly<Record<string, readonly Bench[]>> = {
   decode: [decodeBench],
   train: [trainBench],
   addon: [callBench, eventLoopBench],
+  gpu: [gpuBench],
 }
 
 /**
- * Runs the named groups (default: all) and prints their figures.
+ * Runs the named groups (default: all that are for the device) and prints their figures.
  *
  * @throws AlmaError ERR_ALMA_OPTION for arguments that are none of these; ERR_ALMA_DEVICE, ERR_ALMA_NATIVE from opening the device.
  */
@@ -35,13 +40,14 @@ export async function runBench(argv: readonly string[], output: Output = process
   const report = new FigureReport(output, json)
   const machine = `alma-native on ${device.name}: ${device.description}; Node.js ${process.versions.node}`
   ;(json ? output.stderr : output.stdout).write(`${machine}\n`)
-  for (const name of names) {
+  const onCpu = device.name === 'cpu'
+  for (const name of names ?? Object.keys(groups).filter((group) => (group === 'gpu') !== onCpu)) {
     for (const bench of groups[name] ?? []) await bench({ device, report })
   }
   report.finish()
 }
 
-function argumentsOf(argv: readonly string[]): { names: string[]; deviceName: string; json: boolean } {
+function argumentsOf(argv: readonly string[]): { names: string[] | undefined; deviceName: string; json: boolean } {
   const known = Object.keys(groups)
   try {
     const { values, positionals } = parseArgs({
@@ -51,7 +57,7 @@ function argumentsOf(argv: readonly string[]): { names: string[]; deviceName: st
     })
     const unknown = positionals.find((name) => !known.includes(name))
     if (unknown !== undefined) throw new Error(`unknown benchmark '${unknown}'; there are ${known.join(', ')}`)
-    return { names: positionals.length > 0 ? positionals : known, deviceName: values.device, json: values.json }
+    return { names: positionals.length > 0 ? positionals : undefined, deviceName: values.device, json: values.json }
   } catch (error) {
     throw new AlmaError('ERR_ALMA_OPTION', `bench: ${messageOf(error)}`, { cause: error })
   }

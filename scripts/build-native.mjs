@@ -22,8 +22,9 @@ export function buildNative(args = []) {
   // CMake leaves a cache behind when configuring fails, and cmake-js takes a cache for a configured tree.
   if (!configured) rmSync(tree, { recursive: true, force: true })
   const cmakeJs = resolveBin('cmake-js')
-  // The AVX-512 kernels compiled for AVX2 as well: the tests then run their logic on any x64 machine.
-  const options = ['--out', tree, '--CDALMA_NATIVE_EMULATED_ISA=ON', ...args]
+  // The AVX-512 kernels compiled for AVX2 as well, and the CUDA backend for the emulator: the tests then run their logic on any
+  // x64 machine.
+  const options = ['--out', tree, '--CDALMA_NATIVE_EMULATED_ISA=ON', '--CDALMA_NATIVE_EMULATOR=ON', ...args]
   if (configured && args.length > 0) {
     const status = runNode(cmakeJs, ['configure', ...options], { env: buildEnvironment() })
     if (status !== 0) return status

@@ -17,12 +17,12 @@ export class CacheMemory {
   readonly pool: BlockPool
   readonly cache: KeyValueCache
   readonly #model: LlamaForCausalLM
-  /** Raised when the cache moves: graphs that were captured before are of no use. */
-  version = 0
+  readonly #onMove: () => void
   #reserved = 0
 
-  private constructor(model: LlamaForCausalLM, blocks: number, blockSize: number) {
+  private constructor(model: LlamaForCausalLM, blocks: number, blockSize: number, onMove: () => void) {
     this.#model = model
+    this.#onMove = onMove
     this.cache = new KeyValueCache(model.device, model.config, blocks, blockSize, model.activationDtype)
     this.pool = new BlockPool(blocks, blockSize)
   }
@@ -34,21 +34,23 @@ export class CacheMemory {
   /**
    * Memory for the first of the requests, which has to fit, and if possible for all of them.
    *
+   * @param onMove called before the cache moves: graphs that were captured with it are of no use then, and hold its memory.
    * @throws AlmaError ERR_ALMA_OUT_OF_MEMORY saying how many beams would fit.
    */
-  static forRequests(model: LlamaForCausalLM, requests: readonly DecodingRequest[]): CacheMemory {
+  static forRequests(model: LlamaForCausalLM, requests: readonly DecodingRequest[], onMove: () => void): CacheMemory {
     const blockSize = CacheMemory.blockSize(model)
     const [first] = requests
     const least = first?.reservation(blockSize) ?? 0
     const most = requests.reduce((sum, request) => sum + request.reservation(blockSize), 0)
     const free = freeBlocks(model, blockSize)
     if (first !== undefined && least > free) throw tooLarge(model, first, free)
-    return new CacheMemory(model, Math.max(least, Math.min(most, Math.floor(free / 2))), blockSize)
+    return new CacheMemory(model, Math.max(least, Math.min(most, Math.floor(free / 2))), blockSize, onMove)
   }
 
   /**
-   * Makes room for a request, with more memory if there is some: `wanted` blocks if possible. False when it has to wait for others;
-   * with `alone` there are none, and it fails instead.
+   * Makes room for a request, with more memory if there is some: `wanted` blocks if possible. False when it has to wait for others.
+   *
+   * @param alone nothing of its lane is running.
    *
    * @throws AlmaError ERR_ALMA_OUT_OF_MEMORY saying how many beams would fit.
    */
@@ -56,20 +58,27 @@ export class CacheMemory {
     const blocks = request.reservation(this.pool.blockSize)
     const needed = this.#reserved + blocks
     if (needed > this.pool.blocks) {
-      const free = freeBlocks(this.#model, this.pool.blockSize)
-      // While a larger cache is filled from this one both are there; a cache takes at most half of what is free, if it can help it.
-      const limit = alone ? free : Math.floor(free / 2)
-      if (needed > limit) {
-        if (alone && this.#reserved === 0) throw tooLarge(this.#model, request, free)
+      const unused = this.#reserved === 0
+      // An unused cache makes room for a larger one; otherwise both are there while one is filled from the other.
+      const free = freeBlocks(this.#model, this.pool.blockSize) + (unused ? this.pool.blocks : 0)
+      // At most half of what is free, if it can be helped.
+      if (needed > (alone ? free : Math.floor(free / 2))) {
+        if (unused) throw tooLarge(this.#model, request, free)
         return false
       }
-      const larger = Math.max(needed, Math.min(this.#reserved + wanted, Math.floor(free / 2)))
-      this.cache.grow(larger)
-      this.pool.grow(larger)
-      this.version++
+      this.#enlarge(Math.max(needed, Math.min(this.#reserved + wanted, Math.floor(free / 2))))
     }
     this.#reserved = needed
     return true
+  }
+
+  #enlarge(blocks: number): void {
+    this.#onMove()
+    if (this.#reserved === 0) {
+      this.pool.forgetAll()
+      this.cache.replace(blocks)
+    } else this.cache.grow(blocks)
+    this.pool.grow(blocks)
   }
 
   release(request: DecodingRequest): void {
@@ -90,8 +99,10 @@ function freeBlocks(model: LlamaForCausalLM, blockSize: number): number {
 function tooLarge(model: LlamaForCausalLM, request: DecodingRequest, freeBlocksNow: number): AlmaError {
   const blockSize = CacheMemory.blockSize(model)
   const blocks = request.reservation(blockSize)
-  const bytes = (count: number): string =>
-    `${(KeyValueCache.bytes(model.config, count * blockSize, model.activationDtype) / 1e9).toPrecision(3)} GB`
+  const bytes = (count: number): string => {
+    const megabytes = KeyValueCache.bytes(model.config, count * blockSize, model.activationDtype) / 1e6
+    return megabytes < 1000 ? `${megabytes.toFixed(2)} MB` : `${(megabytes / 1000).toFixed(2)} GB`
+  }
   const shared = Math.floor(request.prompt.ids.length / blockSize)
   const each = (blocks - shared) / request.width
   const fit = Math.max(0, Math.floor((freeBlocksNow - shared) / each))

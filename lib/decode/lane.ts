@@ -33,7 +33,6 @@ export class Lane {
   readonly #running: DecodingRequest[] = []
   readonly #steps = new Map<number, DecodingStep>()
   /** What the captured steps were made for. */
-  #version = -1
   #blocksPerRow = 0
   #stride = 0
   #started = false
@@ -64,6 +63,7 @@ export class Lane {
     return running
   }
 
+  /** Drops the captured steps. */
   dispose(): void {
     for (const step of this.#steps.values()) step.dispose()
     this.#steps.clear()
@@ -188,15 +188,14 @@ export class Lane {
 
   #stepFor(memory: CacheMemory, rows: readonly Row[]): DecodingStep {
     const { model } = this.#host
-    const { pool, cache, version } = memory
+    const { pool, cache } = memory
     let [blocksPerRow, stride] = [0, 0]
     for (const { request } of rows) {
       blocksPerRow = Math.max(blocksPerRow, pool.blocksOf(request.capacity))
       stride = Math.max(stride, request.prompt.pads + request.capacity)
     }
-    if (version !== this.#version || blocksPerRow > this.#blocksPerRow || stride > this.#stride) {
+    if (blocksPerRow > this.#blocksPerRow || stride > this.#stride) {
       this.dispose()
-      this.#version = version
       this.#blocksPerRow = Math.max(blocksPerRow, this.#blocksPerRow)
       this.#stride = Math.max(stride, this.#stride)
     }

@@ -71,7 +71,9 @@ export class DecodingScheduler implements LaneHost {
   }
 
   memoryFor(requests: readonly DecodingRequest[]): CacheMemory {
-    this.#memory ??= CacheMemory.forRequests(this.model, requests)
+    this.#memory ??= CacheMemory.forRequests(this.model, requests, () => {
+      for (const lane of this.#lanes.values()) lane.dispose()
+    })
     return this.#memory
   }
 

@@ -60,6 +60,14 @@ export class KeyValueCache {
     ops.copyBlocks(this.#table, pairs)
   }
 
+  /** Other memory of so many blocks, with undefined contents: what there was makes room for it first. See {@link grow}. */
+  replace(blocks: number): void {
+    this.dispose()
+    this.#table = this.#allocate(blocks)
+    this.#blocks = blocks
+    this.#layers = this.#views()
+  }
+
   /** More blocks; the old ones keep their numbers and contents. Graphs that were captured with the cache still use the old memory. */
   grow(blocks: number): void {
     const table = this.#allocate(blocks)

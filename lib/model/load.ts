@@ -13,7 +13,7 @@ export interface LoadProgress {
 }
 
 export interface LoadModelOptions {
-  /** Dtype of the weights in memory. Default: the device's ('f32' on the CPU). */
+  /** Dtype of the weights in memory. Default: the device's ('f32' on the CPU, 'bf16' on a GPU). */
   readonly dtype?: 'f32' | 'bf16'
   readonly onProgress?: (progress: LoadProgress) => void
   /** What was ignored in the folder, a sentence each. */
@@ -32,7 +32,7 @@ export async function loadLlama(
   directory: string,
   options: LoadModelOptions = {},
 ): Promise<LlamaForCausalLM> {
-  const { dtype = 'f32', onProgress, onWarning, signal } = options
+  const { dtype = device.defaultDtype, onProgress, onWarning, signal } = options
   signal?.throwIfAborted()
   const config = await readLlamaConfig(directory)
   const files = await openWeights(directory, config)
@@ -74,7 +74,7 @@ export async function loadLlama(
 async function loadTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): Promise<Tensor> {
   const stored = storageDtype[entry.dtype]
   const aligned = entry.byteOffset % 4 === 0
-  if (device.name === 'cpu' && stored === dtype && aligned) {
+  if (device.hostAccessible && stored === dtype && aligned) {
     return Tensor.mapFile(device, entry.file, entry.byteOffset, entry.shape, dtype)
   }
   const tensor = Tensor.empty(device, entry.shape, dtype)
@@ -90,6 +90,7 @@ async function loadTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf
 export interface CreateModelOptions {
   /** Default 42. */
   readonly seed?: number
+  /** Default: the device's. */
   readonly dtype?: 'f32' | 'bf16'
 }
 
@@ -98,7 +99,7 @@ export interface CreateModelOptions {
  * depend on the seed alone, not on the device or its threads.
  */
 export function createLlama(device: Device, config: LlamaConfig, options: CreateModelOptions = {}): LlamaForCausalLM {
-  const { seed = 42, dtype = 'f32' } = options
+  const { seed = 42, dtype = device.defaultDtype } = options
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new AlmaError('ERR_ALMA_OPTION', `seed: expected an integer from 0 to 2^53 - 1, got ${seed}`)
   }

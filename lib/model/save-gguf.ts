@@ -38,7 +38,8 @@ const FILE_TYPES = { f32: 0, f16: 1, bf16: 32 } as const
 export async function saveGguf(model: LlamaForCausalLM, path: string, options: SaveGgufOptions = {}): Promise<void> {
   const { config } = model
   const { name = 'model', tokenizer, signal } = options
-  const dtype = options.dtype ?? (model.activationDtype === 'bf16' ? 'bf16' : 'f32')
+  const [first] = model.namedParameters()
+  const dtype = options.dtype ?? (first?.[1].dtype === 'bf16' ? 'bf16' : 'f32')
   const tensors: GgufTensor[] = []
   for (const [parameter, tensor] of model.namedParameters()) {
     const heads = /\.([qk])_proj\.weight$/.exec(parameter)?.[1]

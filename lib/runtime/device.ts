@@ -23,10 +23,11 @@ export interface DeviceListing {
  * fails on the device, the next of these promises is rejected with an AlmaError.
  */
 export class Device {
-  /** `'cpu'`. */
+  /** `'cpu'`, `'cuda:0'`, … or, in development builds, `'emulator'`. */
   readonly name: string
-  /** What computes: instruction set and number of threads. */
+  /** What computes: instruction set and number of threads, or the GPU's model. */
   readonly description: string
+  /** Worker threads of the CPU device; 1 on a GPU. */
   readonly threads: number
   /** For lib/runtime only. */
   readonly addon: NativeAddon
@@ -43,7 +44,8 @@ export class Device {
   }
 
   /**
-   * Opens a device. `'auto'` takes a GPU if one is usable, else the CPU.
+   * Opens a device: `'cpu'`; `'cuda:N'`, a GPU by its number, or `'cuda'`, the first that is usable; `'auto'` (default), a GPU if one
+   * is usable, else the CPU. Development builds have `'emulator'` as well: the GPU's kernels on the CPU, to test them.
    *
    * @throws AlmaError ERR_ALMA_DEVICE when there is no such device; ERR_ALMA_NATIVE when the addon cannot be loaded.
    */
@@ -53,27 +55,25 @@ export class Device {
       throw new AlmaError('ERR_ALMA_OPTION', `threads: expected an integer from 1 to 1024, got ${threads}`)
     }
     const addon = loadAddon()
-    const wanted = name === 'auto' ? 'cpu' : name
-    if (wanted !== 'cpu') {
-      const known = Device.list()
-        .map((device) => `'${device.name}'`)
-        .join(', ')
-      throw new AlmaError(
-        'ERR_ALMA_DEVICE',
-        `no device '${name}' here (${addon.buildInformation().cudaNote}); available: ${known}`,
-      )
-    }
-    return new Device(addon, addon.deviceOpen(wanted, threads, instructionSet))
+    return new Device(addon, addon.deviceOpen(deviceNamed(addon, name), threads, instructionSet))
   }
 
   /** The devices of this machine, best first. */
   static list(): readonly DeviceListing[] {
-    const { cpuInstructionSets, processors } = loadAddon().buildInformation()
+    const addon = loadAddon()
+    const { cpuInstructionSets, emulator, processors } = addon.buildInformation()
     const best = cpuInstructionSets.find((name) => !name.startsWith('emulated-'))
-    return [{ name: 'cpu', description: `CPU, ${best}, ${processors} ${processors === 1 ? 'thread' : 'threads'}` }]
+    const cpu = `CPU, ${best}, ${processors} ${processors === 1 ? 'thread' : 'threads'}`
+    return [
+      ...usableGpus(addon),
+      { name: 'cpu', description: cpu },
+      ...(emulator
+        ? [{ name: 'emulator', description: "CUDA emulator: the GPU's kernels on the CPU, to test them" }]
+        : []),
+    ]
   }
 
-  /** The GPUs of this machine, or why there is none to use. This version lists them and computes on the CPU. */
+  /** The GPUs of this machine, or why there is none to use. */
   static cudaDevices(): CudaDevices {
     return loadAddon().cudaDevices()
   }
@@ -81,6 +81,16 @@ export class Device {
   /** How the native addon was built. */
   static buildInformation(): BuildInformation {
     return loadAddon().buildInformation()
+  }
+
+  /** Whether tensors can lie in mapped files: {@link Tensor.mapFile}. */
+  get hostAccessible(): boolean {
+    return this.name === 'cpu'
+  }
+
+  /** What a model's weights and activations are unless somebody says otherwise. */
+  get defaultDtype(): 'f32' | 'bf16' {
+    return this.name === 'cpu' ? 'f32' : 'bf16'
   }
 
   get disposed(): boolean {
@@ -134,5 +144,44 @@ export class Device {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
+  }
+}
+
+function usableGpus(addon: NativeAddon): DeviceListing[] {
+  return addon
+    .cudaDevices()
+    .devices.map(({ name, computeCapability }, index) => ({
+      name: `cuda:${index}`,
+      description: name,
+      computeCapability,
+    }))
+    .filter(({ computeCapability }) => Number(computeCapability) >= 8)
+    .map(({ name, description, computeCapability }) => ({
+      name,
+      description: `${description}, compute capability ${computeCapability}`,
+    }))
+}
+
+/** The addon's name of the device that is meant. */
+function deviceNamed(addon: NativeAddon, name: string): string {
+  const { cuda, cudaNote, emulator } = addon.buildInformation()
+  if (name === 'cpu' || (name === 'emulator' && emulator)) return name
+  if (name === 'auto') return usableGpus(addon)[0]?.name ?? 'cpu'
+  if (cuda && name === 'cuda') {
+    const first = usableGpus(addon)[0]
+    if (first !== undefined) return first.name
+  }
+  const number = /^cuda:(\d{1,3})$/.exec(name)?.[1]
+  if (cuda && number !== undefined && Number(number) < addon.cudaDevices().devices.length)
+    return `cuda:${Number(number)}`
+  const known = Device.list()
+    .map((device) => `'${device.name}'`)
+    .join(', ')
+  throw new AlmaError('ERR_ALMA_DEVICE', `no device '${name}' here (${whyNot()}); available: ${known}`)
+
+  function whyNot(): string {
+    if (!cuda || !name.startsWith('cuda')) return cudaNote
+    const { devices, reason } = addon.cudaDevices()
+    return reason === '' ? `${devices.length === 1 ? 'one GPU was' : `${devices.length} GPUs were`} found` : reason
   }
 }

@@ -229,13 +229,15 @@ export interface BuildInformation {
   readonly cuda: boolean
   /** One line for people: built with CUDA or not, and why. */
   readonly cudaNote: string
+  /** Whether the device `'emulator'` is there: development builds have it. */
+  readonly emulator: boolean
   /** Instruction sets of the CPU backend that this processor can run, best first; development builds have emulated ones among them. */
   readonly cpuInstructionSets: readonly string[]
   /** Processors that this process may use: affinity mask and container quota. */
   readonly processors: number
 }
 
-/** The GPUs that the driver reports. */
+/** The GPUs that the driver reports, in the order of their numbers in `'cuda:N'`. */
 export interface CudaDevices {
   readonly devices: readonly {
     readonly name: string

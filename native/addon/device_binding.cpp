@@ -1,6 +1,7 @@
 // Devices, their memory, graphs and probes.
 #include <utility>
 
+#include "../cuda/host/cuda_device.h"
 #include "bindings.h"
 
 namespace alma::addon {
@@ -15,14 +16,27 @@ double id_of(const Napi::CallbackInfo& info, size_t index = 0) {
   return info[index].As<Napi::Number>().DoubleValue();
 }
 
+std::shared_ptr<Device> open_device(const std::string& name, int threads, const std::string& isa) {
+  if (name == "cpu") return open_cpu_device(threads, isa);
+#if ALMA_HAS_CUDA
+  if (name.starts_with("cuda:") && name.size() > 5 && name.size() < 9 &&
+      name.find_first_not_of("0123456789", 5) == std::string::npos) {
+    return cuda::open_cuda_device(std::stoi(name.substr(5)));
+  }
+#endif
+#if ALMA_HAS_EMULATOR
+  if (name == "emulator") return emulated_cuda::open_cuda_device(0);
+#endif
+  throw Error("ERR_ALMA_DEVICE", "no device named '" + name + "' in this build");
+}
+
 // deviceOpen(name: string, threads: number, isa: string): number
 Napi::Value device_open(const Napi::CallbackInfo& info) {
   Environment& environment = environment_of(info);
   const std::string name = info[0].ToString();
   const int threads = info[1].ToNumber().Int32Value();
   const std::string isa = info[2].ToString();
-  if (name != "cpu") throw Error("ERR_ALMA_DEVICE", "no device named '" + name + "' in this build");
-  environment.devices.push_back(open_cpu_device(threads, isa));
+  environment.devices.push_back(open_device(name, threads, isa));
   return Napi::Number::New(info.Env(), static_cast<double>(environment.devices.size() - 1));
 }
 
@@ -124,7 +138,7 @@ Napi::Value device_release_cached(const Napi::CallbackInfo& info) {
 class SynchronizeTask final : public PromiseTask {
  public:
   using PromiseTask::PromiseTask;
-  void run(Ops&) override {}
+  void run(Stream&) override {}
 };
 
 // deviceSynchronize(device: number): Promise<void>
@@ -139,7 +153,7 @@ class ProbeTask final : public PromiseTask {
   ProbeTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device, std::string what, double size,
             double seconds)
       : PromiseTask(environment, env, std::move(device)), what_(std::move(what)), size_(size), seconds_(seconds) {}
-  void run(Ops& ops) override { value_ = device_->probe(ops, what_, size_, seconds_); }
+  void run(Stream& stream) override { value_ = stream.probe(what_, size_, seconds_); }
   Napi::Value result(Napi::Env env) override { return Napi::Number::New(env, value_); }
 
  private:
@@ -196,7 +210,7 @@ class GraphReleaseTask final : public PromiseTask {
   GraphReleaseTask(Environment& environment, Napi::Env env, std::shared_ptr<Device> device,
                    std::shared_ptr<Recording> recording)
       : PromiseTask(environment, env, std::move(device)), recording_(std::move(recording)) {}
-  void run(Ops&) override {}
+  void run(Stream&) override {}
   bool delivers_failure() const override { return false; }
 
  private:

@@ -7,6 +7,9 @@
 #ifndef ALMA_HAS_CUDA
 #define ALMA_HAS_CUDA 0
 #endif
+#ifndef ALMA_HAS_EMULATOR
+#define ALMA_HAS_EMULATOR 0
+#endif
 #ifndef ALMA_BUILD_CUDA_NOTE
 #define ALMA_BUILD_CUDA_NOTE "built without CUDA"
 #endif
@@ -15,12 +18,13 @@ namespace alma::addon {
 
 namespace {
 
-// buildInformation(): { cuda, cudaNote, cpuInstructionSets, processors }
+// buildInformation(): { cuda, cudaNote, emulator, cpuInstructionSets, processors }
 Napi::Value build_information(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
   result.Set("cuda", Napi::Boolean::New(env, ALMA_HAS_CUDA != 0));
   result.Set("cudaNote", ALMA_BUILD_CUDA_NOTE);
+  result.Set("emulator", Napi::Boolean::New(env, ALMA_HAS_EMULATOR != 0));
   Napi::Array sets = Napi::Array::New(env);
   const std::vector<std::string> names = cpu::supported_isas();  // ascending; the best one comes first here
   for (uint32_t i = 0; i < names.size(); ++i) sets.Set(i, names[names.size() - 1 - i]);

@@ -82,8 +82,9 @@ class WriteTask final : public Task {
   WriteTask(char* target, const void* source, size_t bytes) : target_(target), bytes_(bytes), copy_(new char[bytes]) {
     std::memcpy(copy_.get(), source, bytes);
   }
-  void run(Ops&) override { std::memcpy(target_, copy_.get(), bytes_); }
+  void run(Stream& stream) override { stream.write(target_, copy_.get(), bytes_); }
   void settle(const Failure*) noexcept override { delete this; }
+  bool waits_for_device() const override { return false; }
 
  private:
   char* target_;
@@ -121,8 +122,8 @@ class ReadTask final : public PromiseTask {
     target_ = buffer.Data();
     buffer_ = Napi::Persistent(buffer);
   }
-  void run(Ops&) override {
-    if (bytes_ > 0) std::memcpy(target_, source_, bytes_);
+  void run(Stream& stream) override {
+    if (bytes_ > 0) stream.read(target_, source_, bytes_);
   }
   Napi::Value result(Napi::Env) override { return buffer_.Value(); }
 
@@ -156,10 +157,7 @@ class LoadTask final : public PromiseTask {
         offset_(offset),
         source_(source) {}
 
-  void run(Ops& ops) override {
-    const MappedFile file(path_, offset_, static_cast<size_t>(count_) * size_of(source_));
-    ops.cast({{file.data(), source_}, target_, count_});
-  }
+  void run(Stream& stream) override { stream.load(path_, offset_, source_, target_, count_); }
 
  private:
   std::shared_ptr<Storage> storage_;

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "../runtime/philox.h"
 #include "kernels.h"
-#include "philox.h"
 
 namespace alma::cpu {
 namespace {
@@ -27,7 +27,7 @@ bool before(const Candidate& a, const Candidate& b) {
 class Gumbel {
  public:
   Gumbel(uint64_t seed, int32_t stream, int32_t position, int32_t beam)
-      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
+      : key_(philox_key(seed)),
         stream_(static_cast<uint32_t>(stream)),
         position_(static_cast<uint32_t>(position)),
         beam_(static_cast<uint32_t>(beam)) {}
@@ -36,15 +36,15 @@ class Gumbel {
     const auto block = static_cast<uint32_t>(token / 2);
     // The third word of the counter is never 0 here: these numbers are not those of sample.
     if (block != block_) random_ = philox(key_, {position_, stream_, beam_ + 1, block_ = block});
-    const size_t at = token % 2 == 0 ? 0 : 2;
+    const int at = token % 2 == 0 ? 0 : 2;
     const uint64_t bits = (uint64_t{random_[at]} << 32 | random_[at + 1]) >> 11;
     return -std::log(-std::log((static_cast<double>(bits) + 0.5) * 0x1p-53));
   }
 
  private:
-  std::array<uint32_t, 2> key_;
+  PhiloxKey key_;
   uint32_t stream_, position_, beam_, block_ = UINT32_MAX;
-  std::array<uint32_t, 4> random_{};
+  PhiloxBlock random_{};
 };
 
 // The best of one row, sorted; returns how many there are: min(k, vocab).

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../runtime/philox.h"
 #include "kernels.h"
-#include "philox.h"
 
 namespace alma::cpu {
 namespace {

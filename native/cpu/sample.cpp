@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../runtime/philox.h"
 #include "kernels.h"
-#include "philox.h"
 #include "truncation.h"
 
 namespace alma::cpu {

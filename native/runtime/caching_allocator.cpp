@@ -23,7 +23,7 @@ CachingAllocator::~CachingAllocator() {
 }
 
 CachingAllocator::Block CachingAllocator::allocate(size_t bytes) {
-  const size_t wanted = size_class(bytes);
+  const size_t wanted = mode_ == Mode::exact ? std::max<size_t>(bytes, 1) : size_class(bytes);
   // A cached block serves when it is at most half as large again: batches of different lengths then settle on one set of blocks instead
   // of keeping one for every length they had. Beyond that splitting would be needed, which this allocator leaves out.
   const auto found = cached_.lower_bound(wanted);
@@ -46,9 +46,14 @@ CachingAllocator::Block CachingAllocator::allocate(size_t bytes) {
   return block;
 }
 
-void CachingAllocator::recycle(Block block) noexcept {
+bool CachingAllocator::recycle(Block block) noexcept {
   allocated_ -= block.bytes;
+  if (mode_ == Mode::exact) {
+    reserved_ -= block.bytes;
+    return false;
+  }
   cached_.emplace(block.bytes, block.data);
+  return true;
 }
 
 std::vector<CachingAllocator::Block> CachingAllocator::release_cached() {

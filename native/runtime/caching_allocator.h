@@ -41,13 +41,17 @@ class CachingAllocator {
     size_t bytes;
   };
 
-  explicit CachingAllocator(std::unique_ptr<MemorySource> source) : source_(std::move(source)) {}
+  // exact: sizes are not rounded up and nothing is reused, so that a checker of memory sees each tensor by itself.
+  enum class Mode { caching, exact };
+
+  CachingAllocator(std::unique_ptr<MemorySource> source, Mode mode) : source_(std::move(source)), mode_(mode) {}
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
 
   Block allocate(size_t bytes);  // throws ERR_ALMA_OUT_OF_MEMORY with the bytes needed and free
-  void recycle(Block block) noexcept;
+  // Whether the block is kept. If not, the caller frees it in stream order, as release_cached() has it.
+  bool recycle(Block block) noexcept;
   std::vector<Block> release_cached();  // the caller frees them through source()
   MemorySource& source() { return *source_; }
 
@@ -56,6 +60,7 @@ class CachingAllocator {
 
  private:
   std::unique_ptr<MemorySource> source_;
+  Mode mode_;
   std::multimap<size_t, void*> cached_;
   size_t allocated_ = 0, reserved_ = 0, peak_ = 0;
 };

@@ -11,9 +11,11 @@
 
 namespace alma {
 
+class Stream;
+
 // Something other than an op that must happen in stream order: a read-back, loading from a file, a probe.
 // The engine calls run() and then settle(nullptr), or settle(failure) when run() threw or when an earlier command of the
-// stream had failed (then run() is not called). settle() is called exactly once, on the engine thread; it disposes of the task.
+// stream had failed (then run() is not called). settle() is called exactly once, on a thread of the device; it disposes of the task.
 struct Failure {
   const char* code;
   std::string message;
@@ -23,8 +25,10 @@ struct Failure {
 class Task {
  public:
   virtual ~Task() = default;
-  virtual void run(Ops& ops) = 0;
+  virtual void run(Stream& stream) = 0;
   virtual void settle(const Failure* failure) noexcept = 0;
+  // False: it may settle as soon as run() has returned, even where the device has only been told what to do.
+  virtual bool waits_for_device() const { return true; }
 };
 
 // An op call: which method, and its argument struct copied into place. Nothing is allocated for it.

@@ -1,8 +1,8 @@
 // A device as the binding sees it: memory, a stream of commands, and recordings of it.
 //
-// The CPU device is an Engine around the CPU's ops. The CUDA device will put a cudaStream_t in the engine's place behind this
-// same class interface. All methods are called on the JavaScript thread, unless they say otherwise, and none but
-// finish_close() waits for work to finish.
+// A device is an Engine around a Stream: the CPU's (cpu_device.cpp), or one that enqueues on a cudaStream_t (native/cuda/host). All
+// methods are called on the JavaScript thread, unless they say otherwise, and none but finish_close() waits for work to finish
+// (and an allocation that finds no memory left, for what is kept for reuse to be given back).
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 
 #include "caching_allocator.h"
 #include "command.h"
+#include "engine.h"
 #include "mapped_file.h"
 
 namespace alma {
@@ -50,6 +51,7 @@ class MappedStorage final : public Storage {
 struct Recording {
   std::vector<Command> commands;
   std::vector<std::shared_ptr<Storage>> storages;
+  std::shared_ptr<void> prepared;  // the engine's: what it made of the commands at their first launch
 };
 
 class Device : public std::enable_shared_from_this<Device> {
@@ -61,16 +63,15 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual int threads() const = 0;
   virtual bool host_accessible() const = 0;  // tensors can lie in mapped files
 
-  virtual void submit_task(std::unique_ptr<Task> task) = 0;
-  virtual void launch(std::shared_ptr<Recording> recording) = 0;
-  virtual void reset_failure(uint64_t serial) = 0;
-  virtual void release_cached_memory() = 0;
+  void submit_task(std::unique_ptr<Task> task) { engine_->submit_task(std::move(task)); }
+  void launch(std::shared_ptr<Recording> recording);
+  void reset_failure(uint64_t serial) { engine_->reset(serial); }
+  void release_cached_memory();
   // Ends the stream: begin_close() at once, on the JavaScript thread; finish_close() waits for the command in progress and may be
   // called on any thread after it.
-  virtual void begin_close() = 0;
-  virtual void finish_close() = 0;
+  void begin_close();
+  void finish_close() { engine_->finish_stop(); }
   bool closed() const { return closed_; }
-  virtual double probe(Ops& ops, const std::string& what, double size, double seconds) = 0;  // in a task's run()
 
   CachingAllocator& allocator() { return *allocator_; }
   std::shared_ptr<Storage> allocate(size_t bytes);
@@ -81,8 +82,8 @@ class Device : public std::enable_shared_from_this<Device> {
       recording_->commands.emplace_back().template set_op<Arguments, Method>(arguments);
       return;
     }
-    next_slot().template set_op<Arguments, Method>(arguments);
-    publish();
+    engine_->queue().next_slot().template set_op<Arguments, Method>(arguments);
+    engine_->queue().publish();
   }
 
   // Unmaps behind the ops that may still read; once the device is closed, when it goes away and its thread has ended.
@@ -94,14 +95,14 @@ class Device : public std::enable_shared_from_this<Device> {
   std::shared_ptr<Recording> end_recording();
 
  protected:
-  explicit Device(std::unique_ptr<MemorySource> memory)
-      : allocator_(std::make_unique<CachingAllocator>(std::move(memory))) {}
-  virtual Command& next_slot() = 0;
-  virtual void publish() = 0;
-  bool closed_ = false;
+  Device(std::unique_ptr<MemorySource> memory, CachingAllocator::Mode mode)
+      : allocator_(std::make_unique<CachingAllocator>(std::move(memory), mode)) {}
+  void start(std::unique_ptr<Stream> stream) { engine_ = std::make_unique<Engine>(std::move(stream)); }
 
  private:
+  bool closed_ = false;
   std::unique_ptr<CachingAllocator> allocator_;
+  std::unique_ptr<Engine> engine_;
   std::shared_ptr<Recording> recording_;
   std::vector<MappedFile> retired_;
 };

@@ -18,13 +18,13 @@ const Failure kStopped{"ERR_ALMA_DISPOSED", "the device was disposed before this
 class ResetTask final : public Task {
  public:
   explicit ResetTask(uint64_t failure) : serial(failure) {}
-  void run(Ops&) override {}
+  void run(Stream&) override {}
   void settle(const Failure*) noexcept override { delete this; }
   const uint64_t serial;
 };
 }  // namespace
 
-Engine::Engine(std::unique_ptr<Ops> ops) : ops_(std::move(ops)), thread_([this] { loop(); }) {}
+Engine::Engine(std::unique_ptr<Stream> stream) : stream_(std::move(stream)), thread_([this] { loop(); }) {}
 
 Engine::~Engine() {
   begin_stop();
@@ -58,7 +58,7 @@ void Engine::finish_stop() {
   if (thread_.joinable()) thread_.join();
   // With its pool: when a worker thread's environment ends, Node unmaps the addon's code from under any thread that is left, and
   // tasks that can no longer be delivered keep the device itself alive.
-  ops_.reset();
+  stream_.reset();
   std::vector<std::unique_ptr<Task>> late;
   {
     std::lock_guard lock(late_mutex_);
@@ -76,31 +76,39 @@ void Engine::loop() {
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
   pthread_setname_np(pthread_self(), "alma-engine");
 #endif
+  stream_->start();
   while (Command* command = queue_.front()) {
     execute(*command);
     queue_.pop();
   }
+  stream_->stop();
   while (Command* command = queue_.front_if_any()) {
     if (command->execute == nullptr) command->task->settle(&kStopped);
     queue_.pop();
   }
 }
 
+void Engine::fail(const char* code, const std::string& message) {
+  failure_ = Failure{code, message, stream_->next_serial()};
+  stream_->note_failure(*failure_);
+}
+
 void Engine::execute(Command& command) {
+  if (Failure met; stream_->failed_meanwhile(met)) failure_ = std::move(met);
   if (failure_) {
     if (command.execute != nullptr) return;
     const auto* reset = dynamic_cast<const ResetTask*>(command.task);
     const bool answered = reset != nullptr && reset->serial == failure_->serial;
-    command.task->settle(&*failure_);
-    if (answered) failure_.reset();
+    stream_->settle(command.task, &*failure_);
+    if (answered && stream_->recover(*failure_)) failure_.reset();
     return;
   }
   try {
     if (command.execute != nullptr) {
-      command.execute(*ops_, command.arguments);
+      command.execute(stream_->ops(), command.arguments);
       return;
     }
-    command.task->run(*ops_);
+    command.task->run(*stream_);
   } catch (const Error& error) {
     fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {
@@ -110,7 +118,7 @@ void Engine::execute(Command& command) {
   } catch (...) {
     fail("ERR_ALMA_DEVICE", "unknown failure while computing");
   }
-  if (command.execute == nullptr) command.task->settle(failure_ ? &*failure_ : nullptr);
+  if (command.execute == nullptr) stream_->settle(command.task, failure_ ? &*failure_ : nullptr);
 }
 
 }  // namespace alma

@@ -4,6 +4,8 @@
 // Failure. When a command throws, the stream has failed: the commands behind it are not run and the tasks among them are
 // settled with the same failure, until reset() arrives in the stream. The JavaScript side sends reset() when it has delivered the
 // first failure, so every result that was asked for before the program could know is a rejection, and nothing stale is read.
+// A GPU fails when it comes to the command, not when it is told: commands that it was given by then have run, with what was there.
+// What is asked for is rejected all the same.
 #pragma once
 
 #include <memory>
@@ -13,12 +15,13 @@
 #include <vector>
 
 #include "command_queue.h"
+#include "stream.h"
 
 namespace alma {
 
 class Engine {
  public:
-  explicit Engine(std::unique_ptr<Ops> ops);
+  explicit Engine(std::unique_ptr<Stream> stream);
   ~Engine();  // both of the below; stops after the command in progress; tasks that were still queued are settled with a failure
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -32,12 +35,11 @@ class Engine {
  private:
   void loop();
   void execute(Command& command);
-  void fail(const char* code, const std::string& message) { failure_ = Failure{code, message, ++serial_}; }
+  void fail(const char* code, const std::string& message);
 
-  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Stream> stream_;
   CommandQueue queue_;
   std::optional<Failure> failure_;
-  uint64_t serial_ = 0;
   bool stopped_ = false;  // producer's thread
   // Tasks that come after the stop: they free memory, so they must outlive the command in progress.
   std::mutex late_mutex_;

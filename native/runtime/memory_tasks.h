@@ -17,7 +17,7 @@ class FreeBlocksTask final : public Task {
   ~FreeBlocksTask() override {
     for (const auto& block : blocks_) source_.free(block.data, block.bytes);
   }
-  void run(Ops&) override {}
+  void run(Stream&) override {}
   void settle(const Failure*) noexcept override { delete this; }
 
  private:
@@ -28,7 +28,7 @@ class FreeBlocksTask final : public Task {
 class UnmapTask final : public Task {
  public:
   explicit UnmapTask(MappedFile file) : file_(std::move(file)) {}
-  void run(Ops&) override {}
+  void run(Stream&) override {}
   void settle(const Failure*) noexcept override { delete this; }
 
  private:

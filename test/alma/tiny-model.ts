@@ -45,6 +45,6 @@ export async function tinyAlma(
       bosTokenId: 1,
       eosTokenId: 2,
     },
-    { tokenizer, device, seed },
+    { tokenizer, device, seed, dtype: 'f32' },
   )
 }

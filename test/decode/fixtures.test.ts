@@ -43,7 +43,7 @@ describe.skipIf(cases.length === 0)('greedy decoding gives the reference ids', (
       const file = JSON.parse(readFileSync(join(folder, 'greedy.json'), 'utf8')) as GreedyFile
       let alma: Alma
       beforeAll(async () => {
-        alma = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu' })
+        alma = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu', dtype: 'f32' })
       })
       afterAll(() => alma?.dispose())
 

@@ -51,7 +51,7 @@ describe('generate', () => {
   let alma: Alma
   beforeAll(async () => {
     device = Device.open(name)
-    alma = await Alma.create(config, { device, seed: 3 })
+    alma = await Alma.create(config, { device, seed: 3, dtype: 'f32' })
   })
   afterAll(async () => {
     await alma?.dispose()

@@ -28,7 +28,7 @@ describe.skipIf(models.length === 0)('a pretrained model', () => {
       const read = <T>(file: string): T => JSON.parse(readFileSync(join(folder, file), 'utf8')) as T
       let alma: Alma
       beforeAll(async () => {
-        alma = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu' })
+        alma = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu', dtype: 'f32' })
       })
       afterAll(() => alma?.dispose())
 

@@ -27,7 +27,7 @@ let device: Device
 let model: LlamaForCausalLM
 beforeAll(() => {
   device = openDevice()
-  model = createLlama(device, config, { seed: 8 })
+  model = createLlama(device, config, { seed: 8, dtype: 'f32' })
 })
 afterAll(async () => {
   model.dispose()

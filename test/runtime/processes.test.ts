@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
+import { deviceName } from '../support/devices.js'
 
 const programs = join(dirname(fileURLToPath(import.meta.url)), 'programs')
 
@@ -58,7 +59,7 @@ describe('the end of a process', () => {
   it.each([
     ['exit', 0, ''],
     ['return', 0, ''],
-    ['await', 0, '2048'],
+    ['await', 0, deviceName === 'emulator' ? '64' : '2048'],
     ['close', 0, 'closed'],
     ['throw', 1, ''],
   ])('%s, in the middle of the work: code %i', async (how, code, out) => {

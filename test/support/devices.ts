@@ -4,6 +4,9 @@ import { Device } from '../../lib/runtime/index.js'
 
 export const deviceName: string = process.env.ALMA_DEVICE ?? 'cpu'
 
+/** With a checker behind every access (the emulator, or compute-sanitizer) what takes seconds would take minutes: smaller sizes, please. */
+export const emulated: boolean = deviceName === 'emulator' || process.env.ALMA_SMALL_TESTS === '1'
+
 const instructionSets: readonly (string | undefined)[] =
   deviceName === 'cpu' ? Device.buildInformation().cpuInstructionSets : [undefined]
 

@@ -60,7 +60,7 @@ describe('finetune', () => {
       ['parallel', 14],
     ])
     expect(existsSync(join(folder, 'checkpoints'))).toBe(false)
-    await using opened = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu' })
+    await using opened = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu', dtype: 'f32' })
     expect(await weightsOf(opened)).toEqual(await weightsOf(alma))
   })
 

@@ -45,7 +45,7 @@ describe.skipIf(cases.length === 0)('optimizer trajectories', () => {
       const initial = loadTensors(join(modelFolder, 'model.safetensors'))
       const h = trajectory.hyperparameters
       const device = Device.open(process.env.ALMA_DEVICE ?? 'cpu')
-      const model = await loadLlama(device, modelFolder)
+      const model = await loadLlama(device, modelFolder, { dtype: 'f32' })
       const optimizer = new Optimizer(model, {
         betas: [h.beta1, h.beta2],
         epsilon: h.eps,

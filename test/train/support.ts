@@ -45,7 +45,12 @@ export async function tinyData(): Promise<TinyData> {
   }
 }
 
-export function tinyAlma(data: TinyData, seed = 5, dtype: 'f32' | 'bf16' = 'f32'): Promise<Alma> {
+export function tinyAlma(
+  data: TinyData,
+  seed = 5,
+  dtype: 'f32' | 'bf16' = 'f32',
+  device = process.env.ALMA_DEVICE ?? 'cpu',
+): Promise<Alma> {
   return Alma.create(
     {
       vocabSize: 600,
@@ -59,6 +64,6 @@ export function tinyAlma(data: TinyData, seed = 5, dtype: 'f32' | 'bf16' = 'f32'
       bosTokenId: 1,
       eosTokenId: 2,
     },
-    { tokenizer: data.tokenizer, device: process.env.ALMA_DEVICE ?? 'cpu', seed, dtype },
+    { tokenizer: data.tokenizer, device, seed, dtype },
   )
 }

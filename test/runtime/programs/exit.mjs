@@ -3,7 +3,7 @@
 import { addon, busyDevice } from './addon.mjs'
 
 const [how] = process.argv.slice(2)
-const { device, c } = busyDevice(how === 'await' ? 2 : 2000)
+const { device, c } = busyDevice(how === 'await' ? 2 : process.env.ALMA_DEVICE === 'emulator' ? 50 : 2000)
 if (how === 'exit') {
   addon.tensorRead(c)
   setTimeout(() => process.exit(0), 50)

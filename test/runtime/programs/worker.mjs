@@ -7,7 +7,7 @@ if (workerData === 'compute') {
   const values = new Float32Array(await addon.tensorRead(c))
   parentPort.postMessage({ first: values[0], expected: 2 * size })
 } else {
-  const { c } = busyDevice(2000)
+  const { c } = busyDevice(process.env.ALMA_DEVICE === 'emulator' ? 50 : 2000)
   parentPort.postMessage('started')
   await addon.tensorRead(c)
 }

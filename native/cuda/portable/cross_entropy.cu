@@ -1,0 +1,240 @@
+// Negative log-likelihood of the targets, and its gradient, in place where wanted.
+//
+// A block takes a row, last rows first: the matmul before has just written them, they are still in L2. Rows of up to 65,536 bf16 or
+// 32,768 f32 columns stay in registers, so that memory is read once and written once: 4 or 8 bytes an element. Longer rows are
+// read again, from L2 for the most part.
+#include "../ptx/opaque.cuh"
+#include "../shared_memory.cuh"
+#include "../value_error.h"
+#include "dispatch.h"
+#include "ops.h"
+#include "reduce.cuh"
+#include "vector_access.cuh"
+
+namespace alma::ALMA_CUDA::portable {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+template <class T>
+struct Call {
+  const T* logits;  // may be dlogits: no __restrict__
+  const int* targets;
+  float* nll;
+  float* log_sum_exp;
+  T* dlogits;
+  const float* grad_scale;
+  int64_t rows, vocab;
+  int ignore_index;
+  ValueError* error;
+};
+
+struct Shared {
+  float maximum[kMaxWarps];
+  double sum[kMaxWarps];
+};
+
+template <class T>
+__device__ __forceinline__ float exponential(float x) {
+  if constexpr (sizeof(T) == 2) {
+    return __expf(x);  // 27 instruction slots an element at full bandwidth, for two of them
+  } else {
+    return expf(x);
+  }
+}
+
+// One row, as the whole block sees it.
+struct Row {
+  int64_t index;
+  int64_t target;  // −1: ignored
+  float target_logit;
+};
+
+template <class T>
+__device__ __forceinline__ Row row_of(const Call<T>& call) {
+  Row row{call.rows - 1 - static_cast<int64_t>(blockIdx.x), -1, 0.0f};
+  const int target = call.targets[row.index];
+  if (target != call.ignore_index && check_index(call.error, ValueCheck::cross_entropy_target, target, call.vocab)) {
+    row.target = target;
+    row.target_logit = to_float(call.logits[row.index * call.vocab + target]);  // before anybody overwrites it
+  }
+  return row;
+}
+
+// What is kept of the row: thread 0, last of all, when the row no longer occupies registers. In f64, so that log(1 + small) keeps
+// its digits; (target − highest) first, because lse − target would cancel.
+template <class T>
+__device__ __forceinline__ void finish_row(const Call<T>& call, const Row& row, float highest, double sum) {
+  if (threadIdx.x != 0) return;
+  const double log_sum = log(sum);
+  if (call.log_sum_exp != nullptr) call.log_sum_exp[row.index] = static_cast<float>(highest + log_sum);
+  if (call.nll == nullptr) return;
+  const double above = static_cast<double>(row.target_logit) - highest;
+  call.nll[row.index] = row.target < 0 ? 0.0f : static_cast<float>(log_sum - above);
+}
+
+// The gradient of N columns from `column` on.
+template <class T, int N>
+__device__ __forceinline__ Vector<T, N> gradient(const Vector<T, N>& logits, const Row& row, int64_t column,
+                                                 float highest, float scale, float factor) {
+  float values[N];
+  const int64_t offset = row.target - column;
+#pragma unroll
+  for (int lane = 0; lane < N; ++lane) {
+    values[lane] = exponential<T>(logits[lane] - highest) * factor;
+    if (offset == lane) values[lane] -= scale;
+  }
+  return pack<T>(values);
+}
+
+template <class T>
+__device__ __forceinline__ float scale_of(const Call<T>& call) {
+  return call.grad_scale != nullptr ? call.grad_scale[0] : 1.0f;
+}
+
+template <class T, int N>
+__device__ __forceinline__ Vector<T, N> zeros() {
+  const float values[N] = {};
+  return pack<T>(values);
+}
+
+// Between two passes over the registers: otherwise the compiler keeps bf16 values as the f32 it has made of them.
+template <class T, int N, int kVectors>
+__device__ __forceinline__ void keep_packed(Vector<T, N> (&value)[kVectors]) {
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v)
+#pragma unroll
+    for (int word = 0; word < 4; ++word) ptx::make_opaque(reinterpret_cast<uint32_t*>(value[v].elements)[word]);
+}
+
+// The row in registers: kVectors · kLanes · blockDim.x columns at most.
+template <class T, int kVectors, int kThreads>
+__global__ void __launch_bounds__(kThreads, 1024 / kThreads) cross_entropy_kernel(const Call<T> call) {
+  ALMA_SHARED(Shared, shared);
+  constexpr int N = kLanesOf<T>;
+  const Row row = row_of(call);
+  const int64_t begin = row.index * call.vocab;
+  const int first = static_cast<int>(threadIdx.x) * N, step = static_cast<int>(blockDim.x) * N;
+  const int vocab = static_cast<int>(call.vocab);
+
+  const bool ignored = row.target < 0;
+  if (ignored && call.log_sum_exp == nullptr) {  // nothing is asked about this row
+    if (threadIdx.x == 0 && call.nll != nullptr) call.nll[row.index] = 0;
+    if (call.dlogits == nullptr) return;
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v)
+      store<true>(call.dlogits + begin + first + v * step, vocab - (first + v * step), zeros<T, N>());
+    return;
+  }
+  Vector<T, N> value[kVectors];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v)
+    value[v] = load<true, N>(call.logits + begin + first + v * step, vocab - (first + v * step));
+  float highest = -INFINITY;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v)
+    if (first + v * step < vocab)
+#pragma unroll
+      for (int lane = 0; lane < N; ++lane) highest = fmaxf(highest, value[v][lane]);
+  highest = block_max(highest, shared.maximum);
+  keep_packed(value);
+  double sum = 0;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    if (first + v * step >= vocab) break;
+    float part = 0;
+#pragma unroll
+    for (int lane = 0; lane < N; ++lane) part += exponential<T>(value[v][lane] - highest);
+    sum += part;
+  }
+  sum = block_sum(sum, shared.sum);
+  if (call.dlogits != nullptr) {
+    __syncthreads();  // the target's logit has been read
+    keep_packed(value);
+    const float scale = row.target < 0 ? 0.0f : scale_of(call), factor = scale / static_cast<float>(sum);
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      const int column = first + v * step;
+      const Vector<T, N> out = ignored ? zeros<T, N>() : gradient(value[v], row, column, highest, scale, factor);
+      store<true>(call.dlogits + begin + column, vocab - column, out);
+    }
+  }
+  finish_row(call, row, highest, sum);
+}
+
+// Rows of any length, N columns at a time: whole vectors, or 1 at any address.
+template <class T, int N>
+__global__ void __launch_bounds__(kMaxThreads) cross_entropy_long_kernel(const Call<T> call) {
+  ALMA_SHARED(Shared, shared);
+  const Row row = row_of(call);
+  const T* logits = call.logits + row.index * call.vocab;
+  T* dlogits = call.dlogits + row.index * call.vocab;
+  const int64_t first = static_cast<int64_t>(threadIdx.x) * N, step = static_cast<int64_t>(blockDim.x) * N;
+  const bool ignored = row.target < 0;
+  if (ignored && call.log_sum_exp == nullptr) {
+    if (threadIdx.x == 0 && call.nll != nullptr) call.nll[row.index] = 0;
+    if (call.dlogits != nullptr)
+      for (int64_t i = first; i < call.vocab; i += step) store_vector(dlogits + i, zeros<T, N>());
+    return;
+  }
+  float highest = -INFINITY;
+  for (int64_t i = first; i < call.vocab; i += step) {
+    const Vector<T, N> value = load_vector<N>(logits + i);
+#pragma unroll
+    for (int lane = 0; lane < N; ++lane) highest = fmaxf(highest, value[lane]);
+  }
+  highest = block_max(highest, shared.maximum);
+  double sum = 0;
+  for (int64_t i = first; i < call.vocab; i += step) {
+    const Vector<T, N> value = load_vector<N>(logits + i);
+    float part = 0;
+#pragma unroll
+    for (int lane = 0; lane < N; ++lane) part += exponential<T>(value[lane] - highest);
+    sum += part;
+  }
+  sum = block_sum(sum, shared.sum);
+  if (call.dlogits != nullptr) {
+    __syncthreads();
+    const float scale = ignored ? 0.0f : scale_of(call), factor = scale / static_cast<float>(sum);
+    for (int64_t i = first; i < call.vocab; i += step)
+      store_vector(dlogits + i,
+                   ignored ? zeros<T, N>() : gradient(load_vector<N>(logits + i), row, i, highest, scale, factor));
+  }
+  finish_row(call, row, highest, sum);
+}
+
+template <class T>
+void run(Context& context, const CrossEntropyArgs& args) {
+  const Call<T> call{pointer<T>(args.logits),
+                     pointer<int>(args.targets),
+                     pointer<float>(args.nll),
+                     pointer<float>(args.log_sum_exp),
+                     pointer<T>(args.dlogits),
+                     pointer<float>(args.grad_scale),
+                     args.rows,
+                     args.vocab,
+                     args.ignore_index,
+                     context.value_error};
+  constexpr int N = kLanesOf<T>;
+  const int64_t vectors = args.vocab / N;
+  const bool whole = args.vocab % N == 0 && aligned(16, args.logits, args.dlogits);
+  const auto start = [&](int64_t threads, void (*kernel)(const Call<T>)) {
+    const LaunchShape shape{grid_of("cross_entropy", args.rows), dim3(threads_for(threads, kMaxThreads)),
+                            sizeof(Shared)};
+    launch(context, "cross_entropy", shape, kernel, call);
+  };
+  if (!whole) return start(ceil_div(args.vocab, 8), cross_entropy_long_kernel<T, 1>);
+  if (vectors <= 512) return start(ceil_div(vectors, 2), cross_entropy_kernel<T, 2, 256>);
+  if (vectors <= 8 * kMaxThreads) return start(ceil_div(vectors, 8), cross_entropy_kernel<T, 8, 1024>);
+  start(kMaxThreads, cross_entropy_long_kernel<T, N>);
+}
+
+}  // namespace
+
+void cross_entropy(Context& context, const CrossEntropyArgs& args) {
+  if (args.rows <= 0) return;
+  same_dtype("cross_entropy", args.logits, args.dlogits);
+  with_float("cross_entropy", args.logits.dtype, [&](auto tag) { run<typename decltype(tag)::type>(context, args); });
+}
+
+}  // namespace alma::ALMA_CUDA::portable

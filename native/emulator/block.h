@@ -1,0 +1,191 @@
+// A block of CUDA threads, run by one OS thread: each CUDA thread is a fiber, and whatever waits in CUDA (a barrier, a warp collective)
+// switches to the next fiber.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "report.h"
+#include "shared_shadow.h"
+
+namespace alma::emulator {
+
+struct Index3 {
+  unsigned x, y, z;
+};
+
+enum class Order { forward, reversed, random };
+enum class AsyncCompletion { early, late, random };
+
+// How threads are ordered and when asynchronous copies arrive: whatever CUDA leaves open.
+struct Schedule {
+  Order order = Order::forward;
+  AsyncCompletion async = AsyncCompletion::random;
+  uint64_t seed = 1;
+};
+// For launches from now on; from ALMA_EMULATOR_SCHEDULE (forward, reversed, random) and ALMA_EMULATOR_SEED at first.
+Schedule schedule();
+void set_schedule(const Schedule& schedule);
+
+struct LaunchDescription {
+  std::string kernel;
+  Index3 grid, block;
+  size_t shared_bytes;
+  // One thread: body(parameters.get()).
+  void (*body)(const void* parameters);
+  std::shared_ptr<const void> parameters;
+  size_t parameter_bytes;
+};
+
+// Addresses this far from shared memory belong to nothing else.
+constexpr size_t kMaxShared = 232448, kSharedMargin = size_t{1} << 20,
+                 kSharedArea = 2 * kSharedMargin + (size_t{1} << 18);
+
+class Block {
+ public:
+  // `tag` tells the launch's blocks apart in what is known about device memory: first_tag + the block's number.
+  Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, uint32_t first_tag, uint32_t tag);
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  // Runs all threads to their end, or to the first finding.
+  void run();
+
+  // ---- what kernels call, on the fiber of a thread
+
+  // bar.sync: waits until `count` threads have come to barrier `id`; 0 means all threads that have not ended.
+  void barrier(int id, unsigned count, Here here);
+  // bar.arrive: counts and goes on.
+  void barrier_arrive(int id, unsigned count, Here here);
+
+  // Something that the lanes of `mask` do together. The last to come runs complete() with the arguments of all lanes (null for
+  // lanes outside the mask), then all go on.
+  using Complete = void (*)(void* const (&lanes)[32], unsigned mask);
+  void collective(const char* operation, unsigned mask, void* arguments, Complete complete, Here here);
+  // __syncwarp: as above, and it orders accesses to memory.
+  void warp_barrier(unsigned mask, Here here);
+
+  // Lets the others run until ready() holds; ready() is asked again after every round.
+  void wait_until(const char* what, const std::function<bool()>& ready, Here here);
+
+  [[noreturn]] void fail(const std::string& finding);  // on a fiber: ends the block
+
+  void cp_async(void* shared, const void* global, size_t bytes, bool valid, Here here);
+  void cp_async_commit();
+  void cp_async_wait(unsigned pending, Here here);
+
+  // ---- for the checks
+
+  unsigned thread() const { return current_; }
+  bool on_a_stack(uintptr_t address) const { return address >= stacks_begin_ && address < stacks_end_; }
+  uintptr_t shared_begin() const { return reinterpret_cast<uintptr_t>(shared_); }
+  bool near_shared(uintptr_t address) const { return address - (shared_begin() - kSharedMargin) < kSharedArea; }
+  uintptr_t shared_end() const { return shared_begin() + shared_bytes_; }
+  char* shared() const { return shared_; }
+  size_t shared_bytes() const { return shared_bytes_; }
+  SharedShadow& shadow() { return shadow_; }
+  Moment now() const { return {current_, time_, warps_[current_ / 32].seen}; }
+  uint32_t first_tag() const { return first_tag_; }
+  uint32_t tag() const { return tag_; }
+  bool is_parameter(uintptr_t address) const {
+    return address - reinterpret_cast<uintptr_t>(launch_.parameters.get()) < launch_.parameter_bytes;
+  }
+  std::string where() const;  // "kernel, block (0, 0, 0), thread (3, 0, 0)"
+
+ private:
+  enum class State : uint8_t { ready, waiting, polling, ended };
+  struct AsyncCopy {
+    char* shared;
+    const char* global;
+    size_t bytes;
+    bool valid, done;
+    int group;  // −1: not committed yet
+    Here here;
+    char source[16];  // as it was when the copy was issued: it must not change before the copy has arrived
+  };
+  struct Thread {
+    void* stack_pointer = nullptr;
+    State state = State::ready;
+    const char* waits_for = "";
+    Here here{"", 0};
+    const std::function<bool()>* ready = nullptr;
+    std::vector<AsyncCopy> copies;
+    int groups = 0;
+  };
+  struct Group {  // lanes on their way to a collective
+    const char* operation;
+    unsigned mask, arrived;
+    void* arguments[32];
+    Here here;
+  };
+  struct Warp {
+    Seen seen{};
+    std::vector<Group> groups;
+  };
+  struct Barrier {
+    unsigned arrived = 0, count = 0;
+    Here here{"", 0};
+    std::vector<unsigned> waiting;
+    Seen seen{};  // what those who have arrived hand to those who wait
+  };
+
+  static void enter();
+  void resume(unsigned thread);
+  void pause();  // back to the scheduler
+  void wait(const char* what, Here here);
+  void end_thread();
+  void arrive(Barrier& barrier, unsigned count, Here here);
+  bool complete_barrier(Barrier& barrier);
+  void release_accesses(Seen& to);                         // what this thread has done so far …
+  void acquire_accesses(unsigned warp, const Seen& from);  // … is seen by that warp
+  void finish_copy(AsyncCopy& copy);
+  bool poll();
+  void report_deadlock();
+
+  const LaunchDescription& launch_;
+  Index3 index_;
+  Schedule schedule_;
+  unsigned count_, alive_, current_ = 0;
+  uint32_t first_tag_, tag_;
+  uint32_t& time_;
+  bool failed_ = false;
+  void* scheduler_ = nullptr;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  Barrier barriers_[16];
+  char* shared_ = nullptr;
+  size_t shared_bytes_ = 0;
+  SharedShadow& shadow_;
+  uintptr_t stacks_begin_ = 0, stacks_end_ = 0;
+  std::mt19937_64 random_;
+};
+
+// The block whose fiber is running on this OS thread; null on the host. Not of the faster model initial-exec: the addon is loaded by a
+// process that runs already, which has too little static thread-local storage left for it and for the 4 KiB of the CUDA runtime.
+#define ALMA_EMULATOR_TLS __attribute__((tls_model("local-dynamic"), visibility("hidden")))
+extern thread_local Block* current_block ALMA_EMULATOR_TLS;
+
+// The shared memory of the current block as a struct of the kernel's; checks that the launch has asked for enough.
+void* shared_memory(size_t bytes, size_t alignment);
+
+}  // namespace alma::emulator
+
+// What kernels know about themselves; the scheduler sets it whenever a fiber goes on. Variables, not macros: cudaLaunchConfig_t has
+// fields of these names.
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned vx = 1, unsigned vy = 1, unsigned vz = 1) : x(vx), y(vy), z(vz) {}
+};
+extern thread_local uint3 threadIdx ALMA_EMULATOR_TLS;
+extern thread_local uint3 blockIdx ALMA_EMULATOR_TLS;
+extern thread_local dim3 blockDim ALMA_EMULATOR_TLS;
+extern thread_local dim3 gridDim ALMA_EMULATOR_TLS;
