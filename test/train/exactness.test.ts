@@ -123,7 +123,7 @@ describe('what is not finite', () => {
         }
       }
       poison()
-      return alma.finetune(stages()[1] as Stage, {
+      return await alma.finetune(stages()[1] as Stage, {
         output: folder,
         resume,
         ...(!resume && { signal: controller.signal }),
