@@ -1,6 +1,8 @@
+import { Adapters, adapterFolders, noActiveAdapter } from './alma/adapters.js'
 import { streamDocument, translateDocuments } from './alma/documents.js'
 import { Lifetime } from './alma/lifetime.js'
 import {
+  type AdapterChoice,
   type CreateOptions,
   type DeviceChoice,
   type LoadOptions,
@@ -37,8 +39,10 @@ import {
   type LlamaConfig,
   type LlamaConfigInput,
   type LlamaForCausalLM,
+  type LoraConfig,
   loadLlama,
   normalizeConfig,
+  saveAdapter,
 } from './model/index.js'
 import { Device } from './runtime/index.js'
 import { loadTokenizer, type Tokenizer } from './text/index.js'
@@ -67,7 +71,8 @@ interface Parts {
 export class Alma {
   readonly config: LlamaConfig
   readonly device: Device
-  readonly #model: LlamaForCausalLM
+  readonly #base: LlamaForCausalLM
+  readonly #adapters: Adapters
   readonly #tokenizer: Tokenizer | undefined
   readonly #origin: string
   readonly #ownsDevice: boolean
@@ -77,7 +82,8 @@ export class Alma {
   private constructor({ model, tokenizer, origin, ownsDevice }: Parts) {
     this.config = model.config
     this.device = model.device
-    this.#model = model
+    this.#base = model
+    this.#adapters = new Adapters(model)
     this.#tokenizer = tokenizer
     this.#origin = origin
     this.#ownsDevice = ownsDevice
@@ -110,7 +116,12 @@ export class Alma {
       })
       try {
         const tokenizer = await loadTokenizer(directory, { vocabSize: model.config.vocabSize })
-        return new Alma({ model, tokenizer, origin: directory, ownsDevice })
+        const alma = new Alma({ model, tokenizer, origin: directory, ownsDevice })
+        for (const [name, folder] of adapterFolders(options.adapter)) {
+          signal?.throwIfAborted()
+          await alma.#adapters.load(name, folder)
+        }
+        return alma
       } catch (error) {
         model.dispose()
         throw error
@@ -148,10 +159,44 @@ export class Alma {
     )
   }
 
-  /** @throws AlmaError ERR_ALMA_DISPOSED. */
+  /** With the adapter that is used where a call does not choose one. @throws AlmaError ERR_ALMA_DISPOSED. */
   get model(): LlamaForCausalLM {
     this.#lifetime.check()
-    return this.#model
+    return this.#adapters.model()
+  }
+
+  /** Names of the loaded LoRA adapters; the first is used where a call does not choose. */
+  get adapters(): readonly string[] {
+    return this.#adapters.names
+  }
+
+  /**
+   * Loads a LoRA adapter (the folder of one in PEFT's layout) beside those that are there; an adapter of the same name is replaced.
+   *
+   * @throws AlmaError ERR_ALMA_ADAPTER (also for one that was made for another base model), ERR_ALMA_IO, ERR_ALMA_DISPOSED
+   */
+  async loadAdapter(name: string, directory: string): Promise<void> {
+    requireText('name', name)
+    requireText('directory', directory)
+    await this.#call(undefined, () => this.#adapters.load(name, directory))
+  }
+
+  /** Frees an adapter; no call may be using it. @throws AlmaError ERR_ALMA_OPTION for a name that is not loaded */
+  unloadAdapter(name: string): void {
+    this.#lifetime.check()
+    this.#adapters.model(name)
+    this.#adapters.unload(name)
+  }
+
+  /**
+   * Adds the active adapter to the weights, W + scaling · B · A, and lets go of all adapters: translating is then as fast as without one.
+   *
+   * @throws AlmaError ERR_ALMA_OPTION when none is loaded, ERR_ALMA_DISPOSED
+   */
+  mergeAdapter(): void {
+    this.#lifetime.check()
+    if (this.#adapters.active === undefined) throw noActiveAdapter()
+    this.#adapters.merge()
   }
 
   get disposed(): boolean {
@@ -173,7 +218,7 @@ export class Alma {
     if (!single && !isArrayOf(texts, isString)) throw optionError('texts', 'a string or an array of strings', texts)
     const list = single ? [texts] : texts
     const translations = await this.#call(options.signal, (signal) =>
-      translateDocuments(this.#translator(), list, { ...options, signal }),
+      translateDocuments(this.#translator(options.adapter), list, { ...options, signal }),
     )
     const [first] = translations
     return single && first !== undefined ? first : translations
@@ -187,7 +232,7 @@ export class Alma {
     requireTranslateOptions('translateStream', options)
     requireText('text', text)
     const lifetime = this.#lifetime
-    const translator = this.#translator()
+    const translator = this.#translator(options.adapter)
     return (async function* () {
       using call = lifetime.call(options.signal)
       yield* streamDocument(translator, text, { ...options, signal: call.signal })
@@ -205,7 +250,7 @@ export class Alma {
     requireTranslateOptions('translateMany', options)
     if (typeof texts === 'string' || !isIterable(texts)) throw optionError('texts', 'an iterable of strings', texts)
     const lifetime = this.#lifetime
-    const translator = this.#translator()
+    const translator = this.#translator(options.adapter)
     return (async function* () {
       using call = lifetime.call(options.signal)
       yield* translateSource(translator, texts, { ...options, signal: call.signal })
@@ -220,12 +265,13 @@ export class Alma {
    */
   async generate(
     prompts: readonly string[] | readonly (readonly number[])[],
-    options: GenerateOptions = {},
+    { adapter, ...options }: GenerateOptions & AdapterChoice = {},
   ): Promise<Generation[]> {
     requireGenerateOptions('generate', options)
+    const model = this.#translatorModel(adapter)
     const generations = await this.#call(options.signal, (signal) => {
       const decoding = withStops(resolveDecoding({ ...options, signal }, this.config), () => this.tokenizer)
-      return generateTokens(this.#model, this.#idsOf(prompts), decoding)
+      return generateTokens(model, this.#idsOf(prompts), decoding)
     })
     const tokenizer = this.#tokenizer
     if (tokenizer === undefined) return generations
@@ -248,7 +294,9 @@ export class Alma {
   async score(pairs: readonly ScorePair[], options: ScoreOptions = {}): Promise<Score[]> {
     requireScoreOptions(options)
     if (!Array.isArray(pairs)) throw optionError('pairs', 'an array of { source, target, from, to }', pairs)
-    return await this.#call(options.signal, (signal) => scorePairs(this.#translator(), pairs, { ...options, signal }))
+    return await this.#call(options.signal, (signal) =>
+      scorePairs(this.#translator(options.adapter), pairs, { ...options, signal }),
+    )
   }
 
   /**
@@ -260,7 +308,16 @@ export class Alma {
   async finetune(stages: Stage | readonly Stage[], options: FinetuneOptions = {}): Promise<FinetuneReport> {
     // Loaded when it is used: a program that only translates has no use for the trainer.
     const { finetune } = await import('./train/index.js')
-    return await this.#call(options.signal, (signal) => finetune(this, stages, { ...options, signal }))
+    return await this.#call(options.signal, (signal) => {
+      const trainable = {
+        model: this.#base,
+        tokenizer: this.tokenizer,
+        adapterModel: (lora: LoraConfig, seed: number) => this.#adapters.toTrain(lora, seed),
+        mergeAdapter: () => this.#adapters.merge(),
+        save: (directory: string, saveOptions: SaveOptions) => this.save(directory, saveOptions),
+      }
+      return finetune(trainable, stages, { ...options, signal })
+    })
   }
 
   /**
@@ -270,22 +327,29 @@ export class Alma {
    */
   async evaluate(corpus: EvaluationCorpus, options: EvaluateOptions = {}): Promise<Evaluation> {
     return await this.#call(options.signal, (signal) =>
-      evaluateCorpus(this.#translator(), corpus, { ...options, signal }),
+      evaluateCorpus(this.#translator(options.adapter), corpus, { ...options, signal }),
     )
   }
 
   /**
-   * Writes weights, config.json and tokenizer in the Hugging Face layout. A model that was in the folder stays whole until the new
-   * one is.
+   * Writes weights, config.json and tokenizer in the Hugging Face layout; where an adapter is active, the adapter alone in PEFT's,
+   * unless `mergeAdapter` asks for the whole. A model that was in the folder stays whole until the new one is.
    *
    * @throws AlmaError ERR_ALMA_IO, ERR_ALMA_OPTION, ERR_ALMA_DISPOSED; the signal's reason.
    */
   async save(directory: string, options: SaveOptions = {}): Promise<void> {
     if (typeof directory !== 'string') throw optionError('directory', 'a folder', directory)
     requireSaveOptions(options)
-    await this.#call(options.signal, (signal) =>
-      saveModel(this.#model, this.#tokenizer, directory, { ...options, signal }),
-    )
+    const { mergeAdapter = false, ...rest } = options
+    await this.#call(options.signal, async (signal) => {
+      const { active } = this.#adapters
+      if (active !== undefined && !mergeAdapter) {
+        await saveAdapter(active.adapter, directory, { baseModel: this.#origin })
+        return
+      }
+      if (active !== undefined) this.#adapters.merge()
+      await saveModel(this.#base, this.#tokenizer, directory, { ...rest, signal })
+    })
   }
 
   /**
@@ -303,7 +367,8 @@ export class Alma {
 
   async #dispose(): Promise<void> {
     this.#lifetime.end()
-    this.#model.dispose()
+    this.#adapters.dispose()
+    this.#base.dispose()
     if (this.#ownsDevice) await this.device.dispose()
     // What a call in progress holds is freed behind its step; a failure in there belongs to that call.
     else if (!this.device.disposed) await this.device.synchronize().catch(() => {})
@@ -321,8 +386,13 @@ export class Alma {
     }
   }
 
-  #translator(): Translator {
-    return { model: this.model, tokenizer: this.tokenizer }
+  #translator(adapter?: string | false): Translator {
+    return { model: this.#translatorModel(adapter), tokenizer: this.tokenizer }
+  }
+
+  #translatorModel(adapter: string | false | undefined): LlamaForCausalLM {
+    this.#lifetime.check()
+    return this.#adapters.model(adapter)
   }
 
   #idsOf(prompts: readonly string[] | readonly (readonly number[])[]): readonly (readonly number[])[] {

@@ -8,6 +8,7 @@
 /** Every code that an {@link AlmaError} can carry. The list is documented in docs/errors.md. */
 export type AlmaErrorCode =
   | 'ERR_ALMA_CHECKPOINT' // weights or a training checkpoint: missing, truncated, of the wrong shape or dtype, not finite
+  | 'ERR_ALMA_ADAPTER' // a LoRA adapter: missing, damaged, of a kind that is not supported, or for another base model
   | 'ERR_ALMA_CONFIG' // config.json: missing, not JSON, a field out of range or unsupported
   | 'ERR_ALMA_TOKENIZER' // tokenizer.json or tokenizer.model: missing, damaged, or not fitting the model's vocabulary
   | 'ERR_ALMA_CORPUS' // training or test data: missing, empty, not UTF-8, a line that is not what the format says

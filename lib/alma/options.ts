@@ -37,8 +37,11 @@ export interface DeviceChoice {
 }
 
 export interface LoadOptions extends DeviceChoice {
-  /** Folder of a LoRA adapter (PEFT). Not available in this version. */
-  readonly adapter?: string
+  /**
+   * Folder of a LoRA adapter (PEFT) for this model, or several by name: `{ group3: DIR, group6: DIR }`. The first one is used where a
+   * call does not say which.
+   */
+  readonly adapter?: string | Readonly<Record<string, string>>
   readonly onProgress?: (progress: LoadProgress) => void
   /** What was ignored in the folder, a sentence each. Default: `process.emitWarning`. */
   readonly onWarning?: (message: string) => void
@@ -71,7 +74,12 @@ export interface PromptOptions {
   readonly glossary?: readonly TranslationExample[]
 }
 
-export interface TranslateOptions extends PromptOptions, DecodingOptions {
+export interface AdapterChoice {
+  /** Name of a loaded LoRA adapter; `false`: the model without any. Default: the first one loaded. */
+  readonly adapter?: string | false
+}
+
+export interface TranslateOptions extends PromptOptions, DecodingOptions, AdapterChoice {
   /** How texts are cut into what the model sees at once. Default `'auto'`: lines apart, and long lines in sentences. */
   readonly split?: SplitMode
   /** With `split: 'auto'` or `'sentences'`: most tokens of a piece. Default 256, less where the model's context is short. */
@@ -107,7 +115,7 @@ export interface ScorePair {
   readonly to: LanguageLike
 }
 
-export interface ScoreOptions extends Pick<PromptOptions, 'template' | 'separator' | 'promptStyle'> {
+export interface ScoreOptions extends AdapterChoice, Pick<PromptOptions, 'template' | 'separator' | 'promptStyle'> {
   /** Tokens of one pass. Default 2048. */
   readonly batchTokens?: number
   readonly signal?: AbortSignal
@@ -127,6 +135,11 @@ export interface SaveOptions {
   readonly dtype?: 'bf16' | 'f32'
   /** Largest weight file, bytes. Default 5 GB, as Hugging Face. */
   readonly maxShardBytes?: number
+  /**
+   * Where an adapter is active: `true` merges it into the weights first and writes the whole model, `false` writes the adapter alone
+   * (PEFT). Default false.
+   */
+  readonly mergeAdapter?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -141,6 +154,7 @@ export const promptOptionNames = [
 ] as const satisfies readonly (keyof PromptOptions)[]
 
 export const translateOptionNames: readonly string[] = [
+  'adapter',
   ...promptOptionNames,
   ...decodingOptionNames,
   'split',
@@ -155,8 +169,10 @@ const deviceOptionNames = ['device', 'threads', 'dtype']
 export function requireLoadOptions(options: LoadOptions): void {
   requireKnownOptions('load', options, [...deviceOptionNames, 'adapter', 'onProgress', 'onWarning', 'signal'])
   requireDtype(options.dtype)
-  if (options.adapter !== undefined) {
-    throw optionError('adapter', 'none: LoRA adapters are not available in this version', options.adapter)
+  const { adapter } = options
+  const folders = typeof adapter === 'object' && adapter !== null ? Object.values(adapter) : [adapter ?? '.']
+  if (folders.length === 0 || !folders.every((folder) => typeof folder === 'string' && folder !== '')) {
+    throw optionError('adapter', 'the folder of a LoRA adapter, or an object of names and folders', adapter)
   }
 }
 
@@ -166,7 +182,7 @@ export function requireCreateOptions(options: CreateOptions): void {
 }
 
 export function requireSaveOptions(options: SaveOptions): void {
-  requireKnownOptions('save', options, ['dtype', 'maxShardBytes', 'signal'])
+  requireKnownOptions('save', options, ['dtype', 'maxShardBytes', 'mergeAdapter', 'signal'])
   requireDtype(options.dtype)
 }
 

@@ -17,7 +17,7 @@ interface Scored {
 }
 
 export function requireScoreOptions(options: ScoreOptions): void {
-  requireKnownOptions('score', options, ['template', 'separator', 'promptStyle', 'batchTokens', 'signal'])
+  requireKnownOptions('score', options, ['template', 'separator', 'promptStyle', 'batchTokens', 'adapter', 'signal'])
 }
 
 /** Log-probabilities of given translations; tokens and EOS are those that training would see. */

@@ -35,11 +35,11 @@ export class Attention {
   ): { out: Tensor; saved: ops.AttentionSaved | undefined } {
     const tokens = context.positions.count
     const { device, dtype } = x
-    const { invariance } = context
+    const { invariance, training } = context
     const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)
-    const q = this.projections.query.forward(x, heads(this.#heads), invariance)
-    const k = this.projections.key.forward(x, heads(this.#keyValueHeads), invariance)
-    const v = this.projections.value.forward(x, heads(this.#keyValueHeads), invariance)
+    const q = this.projections.query.forward(x, heads(this.#heads), invariance, training)
+    const k = this.projections.key.forward(x, heads(this.#keyValueHeads), invariance, training)
+    const v = this.projections.value.forward(x, heads(this.#keyValueHeads), invariance, training)
     ops.rope(q, context.positions, context.ropeTable, { out: q })
     ops.rope(k, context.positions, context.ropeTable, { out: k })
 
@@ -53,13 +53,13 @@ export class Attention {
     const mixed = heads(this.#heads)
     ops.attention(q, keys, values, context.bounds, { out: mixed, invariance, ...(logSumExp && { logSumExp }) })
     using flat = this.#flat(mixed, tokens)
-    const out = this.projections.output.forward(flat, undefined, invariance)
+    const out = this.projections.output.forward(flat, undefined, invariance, training)
     if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
     for (const tensor of [q, k, v, mixed]) tensor.dispose()
     return { out, saved: undefined }
   }
 
-  /** From d(out) to d(x), overwriting `dx`; adds the gradients of the four weights. Frees what was saved. */
+  /** From d(out) to d(x), overwriting `dx`; adds the gradients of the four modules' weights. Frees what was saved. */
   backward(dout: Tensor, x: Tensor, saved: ops.AttentionSaved, context: ForwardContext, dx: Tensor): void {
     const { query, key, value, output } = this.projections
     const tokens = context.positions.count

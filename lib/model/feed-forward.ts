@@ -26,10 +26,10 @@ export class FeedForward {
     x: Tensor,
     { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
   ): { out: Tensor; saved: FeedForwardSaved | undefined } {
-    const gate = this.projections.gate.forward(x, undefined, invariance)
-    const up = this.projections.up.forward(x, undefined, invariance)
+    const gate = this.projections.gate.forward(x, undefined, invariance, training)
+    const up = this.projections.up.forward(x, undefined, invariance, training)
     const activation = training ? ops.swiGlu(gate, up) : ops.swiGlu(gate, up, gate)
-    const out = this.projections.down.forward(activation, undefined, invariance)
+    const out = this.projections.down.forward(activation, undefined, invariance, training)
     if (training) {
       activation.dispose()
       return { out, saved: { gate, up } }
@@ -40,9 +40,12 @@ export class FeedForward {
   }
 
   /** What forward() keeps for the backward pass, without its result. */
-  forwardAgain(x: Tensor, { invariance }: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
+  forwardAgain(x: Tensor, { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
     const { gate, up } = this.projections
-    return { gate: gate.forward(x, undefined, invariance), up: up.forward(x, undefined, invariance) }
+    return {
+      gate: gate.forward(x, undefined, invariance, training),
+      up: up.forward(x, undefined, invariance, training),
+    }
   }
 
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the three weights. Frees what was saved. */

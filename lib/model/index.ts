@@ -1,3 +1,4 @@
+export { loadAdapter, readAdapterConfig, type SaveAdapterOptions, saveAdapter } from './adapter-files.js'
 export {
   type LlamaConfig,
   type LlamaConfigInput,
@@ -10,6 +11,7 @@ export type { GgufValue } from './gguf.js'
 export { KeyValueCache } from './key-value-cache.js'
 export { LlamaForCausalLM } from './llama.js'
 export { type CreateModelOptions, createLlama, type LoadModelOptions, type LoadProgress, loadLlama } from './load.js'
+export { defaultLora, LoraAdapter, type LoraConfig, loraModules, loraScaling, loraTargets } from './lora.js'
 export { PackedSequences } from './packed-sequences.js'
 export { Parameter } from './parameter.js'
 export { type SaveModelOptions, saveLlama } from './save.js'

@@ -13,6 +13,7 @@ import { FeedForward } from './feed-forward.js'
 import type { ForwardContext } from './forward-context.js'
 import type { KeyValueCache } from './key-value-cache.js'
 import { Linear } from './linear.js'
+import type { LoraAdapter } from './lora.js'
 import { PackedSequences } from './packed-sequences.js'
 import { Parameter } from './parameter.js'
 import { RmsNorm, type RmsNormResult } from './rms-norm.js'
@@ -43,6 +44,8 @@ export class LlamaForCausalLM {
   readonly device: Device
   /** Dtype of activations; weights may be 'bf16' beside 'f32' activations. */
   readonly activationDtype: DType
+  /** The low-rank updates beside the weights, if this is a model with an adapter. The weights are then frozen. */
+  readonly adapter: LoraAdapter | undefined
   readonly #parameters: ReadonlyMap<string, Parameter>
   readonly #embedding: Parameter
   readonly #layers: readonly DecoderLayer[]
@@ -53,20 +56,30 @@ export class LlamaForCausalLM {
   #disposed = false
 
   /** Takes over the tensors. Use `loadLlama` or `createLlama` to get one. */
-  constructor(device: Device, config: LlamaConfig, tensors: ReadonlyMap<string, Tensor>, activationDtype: DType) {
+  constructor(
+    device: Device,
+    config: LlamaConfig,
+    tensors: ReadonlyMap<string, Tensor | Parameter>,
+    activationDtype: DType,
+    adapter?: LoraAdapter,
+  ) {
     this.device = device
     this.config = config
     this.activationDtype = activationDtype
+    this.adapter = adapter
+    const frozen = adapter !== undefined
     const parameters = new Map<string, Parameter>()
-    for (const [name, tensor] of tensors) parameters.set(name, new Parameter(name, tensor))
+    for (const [name, tensor] of tensors) {
+      parameters.set(name, tensor instanceof Tensor ? new Parameter(name, tensor) : tensor)
+    }
     this.#parameters = parameters
     const parameter = (name: string): Parameter => {
       const found = parameters.get(`${name}.weight`)
       if (found === undefined) throw new AlmaError('ERR_ALMA_CHECKPOINT', `the model has no tensor ${name}.weight`)
       return found
     }
-    const linear = (name: string): Linear => new Linear(parameter(name))
-    const norm = (name: string): RmsNorm => new RmsNorm(parameter(name), config.rmsNormEps)
+    const linear = (name: string): Linear => new Linear(parameter(name), { lora: adapter?.pairs.get(name), frozen })
+    const norm = (name: string): RmsNorm => new RmsNorm(parameter(name), config.rmsNormEps, frozen)
 
     this.#embedding = parameter('model.embed_tokens')
     this.#layers = Array.from({ length: config.numHiddenLayers }, (_, index) => {
@@ -90,7 +103,7 @@ export class LlamaForCausalLM {
       )
     })
     this.#norm = norm('model.norm')
-    this.#output = config.tieWordEmbeddings ? new Linear(this.#embedding) : linear('lm_head')
+    this.#output = config.tieWordEmbeddings ? new Linear(this.#embedding, { frozen }) : linear('lm_head')
     this.#rope = new RopeCache(device, config)
   }
 
@@ -109,9 +122,44 @@ export class LlamaForCausalLM {
     for (const layer of this.#layers) layer.activationCheckpointing = value
   }
 
-  /** For the trainer and the optimizer: weights with their gradients. */
+  /** What training changes, for the trainer and the optimizer: all weights, or those of the adapter. */
   parameters(): IterableIterator<Parameter> {
-    return this.#parameters.values()
+    return this.adapter?.parameters() ?? this.#parameters.values()
+  }
+
+  /**
+   * The same weights with low-rank updates beside them, as a model of its own: both can be used at the same time, and the weights are in
+   * memory once. It must not outlive this one; disposing it frees neither the weights nor the adapter.
+   */
+  withAdapter(adapter: LoraAdapter): LlamaForCausalLM {
+    return new LlamaForCausalLM(this.device, this.config, this.#parameters, this.activationDtype, adapter)
+  }
+
+  /**
+   * Adds an adapter's updates to the weights (W + scaling · B · A), or takes them away again with `sign` −1; the second is exact up to
+   * rounding only. For weights that are files in memory, copies take their place.
+   */
+  merge(adapter: LoraAdapter, sign: 1 | -1 = 1): void {
+    for (const [module, { a, b, scaling }] of adapter.pairs) {
+      const parameter = this.#parameters.get(`${module}.weight`)
+      if (parameter === undefined) throw new AlmaError('ERR_ALMA_ADAPTER', `the model has no module ${module}`)
+      const { tensor } = parameter
+      // The sum is formed in f32 and rounded once, whatever the weights are stored as.
+      using update = ops.matmul(b.tensor, a.tensor)
+      ops.scale(update, sign * scaling, update)
+      const merged = Tensor.empty(this.device, tensor.shape, 'f32')
+      ops.cast(tensor, merged)
+      ops.add(merged, update, merged)
+      if (parameter.gradient !== undefined) {
+        ops.cast(merged, tensor)
+        merged.dispose()
+        continue
+      }
+      parameter.tensor =
+        tensor.dtype === 'f32' ? merged : ops.cast(merged, Tensor.empty(this.device, tensor.shape, tensor.dtype))
+      if (parameter.tensor !== merged) merged.dispose()
+      tensor.dispose()
+    }
   }
 
   /** Number of weights. */
@@ -177,7 +225,7 @@ export class LlamaForCausalLM {
       const kept = saved.pop()
       if (kept !== undefined) layer.backward(dstream, kept, context)
     }
-    ops.embeddingBackward(dstream, tokens.ids, this.#embedding.requiredGradient)
+    if (this.adapter === undefined) ops.embeddingBackward(dstream, tokens.ids, this.#embedding.requiredGradient)
     dstream.dispose()
   }
 
@@ -206,13 +254,14 @@ export class LlamaForCausalLM {
   }
 
   /**
-   * Mean cross-entropy (nats) over the labels that are not −100, and its gradient with respect to every weight, f32.
+   * Mean cross-entropy (nats) over the labels that are not −100, and its gradient with respect to every parameter, f32.
    * labels[i] is compared with what the model predicts after inputIds[0 … i − 1], as in Hugging Face transformers.
    */
   async lossAndGradients(batch: TrainingBatch): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
     this.checkTokenIds(batch.inputIds)
-    const enabled = [...this.#parameters.values()].map((parameter) => parameter.gradient)
-    const own = [...this.#parameters.values()].map((parameter) => {
+    const parameters = [...this.parameters()]
+    const enabled = parameters.map((parameter) => parameter.gradient)
+    const own = parameters.map((parameter) => {
       parameter.gradient = Tensor.zeros(this.device, parameter.tensor.shape, 'f32')
       return parameter.gradient
     })
@@ -222,14 +271,14 @@ export class LlamaForCausalLM {
       using lossSum = Tensor.zeros(this.device, [1], 'f32')
       this.forwardBackward(batch, gradScale, lossSum)
       const gradients = new Map<string, Float32Array>()
-      for (const [index, name] of [...this.#parameters.keys()].entries()) {
+      for (const [index, { name }] of parameters.entries()) {
         const gradient = own[index]
         if (gradient !== undefined) gradients.set(name, await gradient.readFloats())
       }
       const [sum = Number.NaN] = await lossSum.readFloats()
       return { loss: targets.count === 0 ? Number.NaN : sum / targets.count, gradients }
     } finally {
-      for (const [index, parameter] of [...this.#parameters.values()].entries()) {
+      for (const [index, parameter] of parameters.entries()) {
         own[index]?.dispose()
         parameter.gradient = enabled[index]
       }
@@ -261,7 +310,7 @@ export class LlamaForCausalLM {
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    for (const parameter of this.#parameters.values()) parameter.dispose()
+    if (this.adapter === undefined) for (const parameter of this.#parameters.values()) parameter.dispose()
     this.#rope.dispose()
   }
 

@@ -13,9 +13,12 @@ export interface RmsNormResult {
 export class RmsNorm {
   readonly weight: Parameter
   readonly epsilon: number
+  /** The gradient of the weight is not computed. */
+  readonly frozen: boolean
 
-  constructor(weight: Parameter, epsilon: number) {
+  constructor(weight: Parameter, epsilon: number, frozen = false) {
     this.weight = weight
+    this.frozen = frozen
     this.epsilon = epsilon
   }
 
@@ -39,7 +42,7 @@ export class RmsNorm {
     ops.rmsNormBackward(dnormed, saved.sum, this.weight.tensor, saved.inverseRms, {
       dx,
       accumulateDx: true,
-      dweight: this.weight.requiredGradient,
+      ...(!this.frozen && { dweight: this.weight.requiredGradient }),
     })
   }
 }

@@ -137,6 +137,8 @@ export interface NativeAddon {
     rows: number,
     vocab: number,
     ignoreIndex: number,
+    rowScale: number,
+    labelSmoothing: number,
   ): void
   opReduceSum(x: number, out: number, count: number, squares: boolean, accumulate: boolean): void
   opClipCoefficient(sumOfSquares: number, norm: number, coefficient: number, maxNorm: number): void
@@ -154,6 +156,8 @@ export interface NativeAddon {
     beta2: number,
     epsilon: number,
     weightDecay: number,
+    seedLow: number,
+    seedHigh: number,
   ): void
   opArgmax(logits: number, ids: number, logprob: number, rows: number, vocab: number): void
   opSample(
@@ -185,6 +189,34 @@ export interface NativeAddon {
   ): void
   opAppendTokens(ids: number, history: number, historyLength: number, rows: number, historyStride: number): void
   opCountNonFinite(x: number, out: number, count: number): void
+  opScale(x: number, out: number, count: number, factor: number): void
+  opDropout(
+    x: number,
+    out: number,
+    step: number,
+    count: number,
+    probability: number,
+    seedLow: number,
+    seedHigh: number,
+    accumulate: boolean,
+  ): void
+  opPreferenceLoss(
+    nll: number,
+    cuRows: number,
+    weights: number,
+    rowScale: number,
+    logps: number,
+    losses: number,
+    sums: number,
+    rows: number,
+    pairs: number,
+    loss: number,
+    beta: number,
+    labelSmoothing: number,
+    gamma: number,
+    relax1: number,
+    relax2: number,
+  ): void
   opLogSoftmax(logits: number, out: number, rows: number, vocab: number): void
   opWarpScores(
     scores: number,

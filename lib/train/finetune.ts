@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { AlmaError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { isObject, readJsonFile } from '../files/json.js'
-import type { LlamaForCausalLM } from '../model/index.js'
+import type { LlamaForCausalLM, LoraConfig } from '../model/index.js'
 import { packageVersion } from '../package-version.js'
 import { writeReport } from '../report/report.js'
 import type { Tokenizer } from '../text/index.js'
@@ -35,9 +35,14 @@ export interface FinetuneOptions {
 
 /** What is trained: an Alma. */
 export interface Trainable {
+  /** All weights, without an adapter. */
   readonly model: LlamaForCausalLM
   readonly tokenizer: Tokenizer
-  save(directory: string): Promise<void>
+  /** The weights with a LoRA adapter of this form: the active one, or a new one. */
+  adapterModel(lora: LoraConfig, seed: number): LlamaForCausalLM
+  /** Adds the active adapter to the weights, if there is one. */
+  mergeAdapter(): void
+  save(directory: string, options: { readonly mergeAdapter: boolean }): Promise<void>
 }
 
 export const reportName = 'training-report.json'
@@ -109,7 +114,7 @@ export async function finetune(
     const stageReports = await trainStages(alma, resolved, checkpoint, { ...options, onProgress: onEvent })
     const report: FinetuneReport = { stages: stageReports, ...(output !== undefined && { output }) }
     if (output !== undefined) {
-      await alma.save(output)
+      await alma.save(output, { mergeAdapter: baseChanges(resolved, resolved.length) })
       await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
       await removeCheckpoints(output)
     }
@@ -152,8 +157,10 @@ async function trainStages(
   const finished: StageReport[] = [...(checkpoint?.state.finished ?? [])]
   for (const [index, stage] of stages.entries()) {
     if (index < (checkpoint?.state.stage ?? 0)) continue
+    if (stage.lora === undefined) alma.mergeAdapter()
     const report = await trainStage({
-      model: alma.model,
+      model: stage.lora === undefined ? alma.model : alma.adapterModel(stage.lora, stage.seed),
+      savesBase: stage.lora !== undefined && baseChanges(stages, index + 1),
       tokenizer: alma.tokenizer,
       stages,
       index,
@@ -170,4 +177,12 @@ async function trainStages(
     alma.model.device.releaseCachedMemory()
   }
   return finished
+}
+
+/** Whether the weights under the adapter are no longer those that the run began with, after so many stages. */
+function baseChanges(stages: readonly ResolvedStage[], count: number): boolean {
+  const [first] = stages
+  return stages
+    .slice(0, count)
+    .some(({ lora }) => JSON.stringify(lora) !== JSON.stringify(first?.lora) || lora === undefined)
 }

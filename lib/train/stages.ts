@@ -1,8 +1,9 @@
 /** What a stage of training can say, its defaults (ALMA's), and the check of both. */
 import { AlmaError, type AlmaErrorCode } from '../errors.js'
+import { defaultLora, type LoraConfig, loraTargets } from '../model/index.js'
 import { type DroppedFinding, defaultDrop, droppedFindings } from './data-report.js'
 import { type EvaluationOptions, evaluationConflict, evaluationFields } from './evaluation-options.js'
-import { type FieldChecks, flag, number, oneOf, positiveInteger } from './fields.js'
+import { type FieldCheck, type FieldChecks, flag, number, oneOf, positiveInteger, suggestion } from './fields.js'
 import { type MonolingualSource, type ParallelSource, pairList, sourceList } from './sources.js'
 
 /** Shape of the learning rate after the warm-up; see lib/train/schedule.ts. */
@@ -49,6 +50,8 @@ export interface StageOptions extends EvaluationOptions {
    * mean over all its tokens. `'alma'`: besides, the last token of the prompt is a label, as in ALMA's own code.
    */
   readonly compat?: 'transformers-4' | 'alma'
+  /** Train low-rank updates beside frozen weights. Default: all weights are trained. */
+  readonly lora?: Partial<LoraConfig>
   /** Every activation is kept in this version: 'auto' and 'none' mean the same. */
   readonly activationCheckpointing?: 'auto' | 'none'
 }
@@ -93,9 +96,11 @@ type Defaulted =
   | 'drop'
 
 /** A stage with its defaults filled in. */
-export type ResolvedStage =
-  | (MonolingualStage & Required<Pick<MonolingualStage, Defaulted | 'blockSize'>>)
-  | (ParallelStage & Required<Pick<ParallelStage, Defaulted | 'bidirectional' | 'maxSourceLength' | 'maxNewTokens'>>)
+export type ResolvedStage = { readonly lora?: LoraConfig } & (
+  | (Omit<MonolingualStage, 'lora'> & Required<Pick<MonolingualStage, Defaulted | 'blockSize'>>)
+  | (Omit<ParallelStage, 'lora'> &
+      Required<Pick<ParallelStage, Defaulted | 'bidirectional' | 'maxSourceLength' | 'maxNewTokens'>>)
+)
 
 const common = {
   batchSize: 256,
@@ -122,6 +127,31 @@ const ownDefaults = {
 
 const schedules: readonly ScheduleName[] = ['cosine', 'inverse_sqrt', 'linear', 'constant']
 
+const loraFields: Readonly<Record<keyof LoraConfig, FieldCheck>> = {
+  rank: positiveInteger,
+  alpha: number('a number above 0', (value) => value > 0),
+  dropout: number('a number from 0 to below 1', (value) => value >= 0 && value < 1),
+  useRslora: flag,
+  targetModules: (value) => {
+    const known: readonly string[] = loraTargets
+    if (value === 'all-linear') return undefined
+    if (Array.isArray(value) && value.length > 0 && value.every((name) => known.includes(name))) return undefined
+    return `'all-linear' or a list of ${loraTargets.join(', ')}`
+  },
+}
+
+function loraCheck(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'an object of rank, alpha, …'
+  for (const [key, inner] of Object.entries(value)) {
+    const check = Object.hasOwn(loraFields, key) ? loraFields[key as keyof LoraConfig] : undefined
+    if (check === undefined)
+      return `only ${Object.keys(loraFields).join(', ')}, not "${key}"${suggestion(key, loraFields)}`
+    const expected = check(inner)
+    if (expected !== undefined) return `${expected} for "${key}", got ${JSON.stringify(inner)}`
+  }
+  return undefined
+}
+
 const commonFields: FieldChecks = {
   kind: oneOf(['monolingual', 'parallel']),
   batchSize: positiveInteger,
@@ -143,6 +173,7 @@ const commonFields: FieldChecks = {
   maxSteps: positiveInteger,
   epochs: positiveInteger,
   compat: oneOf(['transformers-4', 'alma']),
+  lora: loraCheck,
   activationCheckpointing: oneOf(['auto', 'none']),
   ...evaluationFields,
   drop: (value) =>
@@ -190,13 +221,7 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
   for (const [key, value] of Object.entries(stage)) {
     if (value === undefined) continue
     const check = Object.hasOwn(fields, key) ? fields[key] : undefined
-    if (key === 'lora') return fail('"lora" is not available in this version: stages train all weights')
-    if (check === undefined) {
-      const close = Object.keys(fields).find((name) => name.toLowerCase() === key.replaceAll('_', '').toLowerCase())
-      return fail(
-        `unknown field "${key}" of a ${stage.kind} stage${close === undefined ? '' : `; did you mean "${close}"?`}`,
-      )
-    }
+    if (check === undefined) return fail(`unknown field "${key}" of a ${stage.kind} stage${suggestion(key, fields)}`)
     const expected = check(value)
     if (expected !== undefined) fail(`"${key}": expected ${expected}, got ${JSON.stringify(value)}`)
   }
@@ -207,5 +232,6 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
   if (conflict !== undefined) fail(conflict)
   const given = Object.fromEntries(Object.entries(stage).filter(([, value]) => value !== undefined))
   const drop = stage.compat === 'alma' ? [] : defaultDrop
-  return { ...ownDefaults[stage.kind], drop, ...given } as ResolvedStage
+  const lora = stage.lora === undefined ? {} : { lora: { ...defaultLora, ...stage.lora } }
+  return { ...ownDefaults[stage.kind], drop, ...given, ...lora } as ResolvedStage
 }

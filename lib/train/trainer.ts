@@ -28,6 +28,9 @@ import type { ResolvedStage } from './stages.js'
 /** Steps in a row without finite gradients after which going on is pointless. */
 const MOST_SKIPPED_IN_A_ROW = 10
 
+/** Room between the numbers of micro-batches of two steps. */
+const MICRO_STEPS = 4096
+
 export interface StageRun {
   readonly model: LlamaForCausalLM
   readonly tokenizer: Tokenizer
@@ -41,6 +44,8 @@ export interface StageRun {
   readonly output?: string
   /** A checkpoint of this very stage, to go on from. */
   readonly checkpoint?: Checkpoint
+  /** Whether checkpoints need the frozen weights under an adapter as well: earlier stages of the run changed them. */
+  readonly savesBase?: boolean
   /** Folder for token caches. */
   readonly tokenCache?: string
   readonly signal?: AbortSignal
@@ -71,6 +76,8 @@ class StageTrainer {
   /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
   readonly #lossSum: Tensor
   readonly #gradScale: Tensor
+  /** i32 [1]: number of the micro-batch, on which dropout depends. */
+  readonly #microStep: Tensor
   #corpus: StageCorpus | undefined
   #stream: ExampleStream | undefined
   #evaluation: Evaluation | undefined
@@ -90,6 +97,9 @@ class StageTrainer {
     this.#optimizer = new Optimizer(run.model, { betas, epsilon, weightDecay, maxGradNorm })
     this.#lossSum = Tensor.zeros(run.model.device, [1], 'f32')
     this.#gradScale = Tensor.zeros(run.model.device, [1], 'f32')
+    this.#microStep = Tensor.zeros(run.model.device, [1], 'i32')
+    if (run.model.adapter !== undefined)
+      run.model.adapter.dropoutState = { seed: run.stage.seed, step: this.#microStep }
   }
 
   async run(): Promise<StageReport> {
@@ -159,6 +169,8 @@ class StageTrainer {
     this.#optimizer.dispose()
     this.#lossSum.dispose()
     this.#gradScale.dispose()
+    if (this.#run.model.adapter !== undefined) this.#run.model.adapter.dropoutState = undefined
+    this.#microStep.dispose()
     await this.#stream?.close()
     await this.#corpus?.close()
   }
@@ -197,7 +209,8 @@ class StageTrainer {
     this.#optimizer.zeroGradients()
     ops.fill(this.#lossSum, 0)
     this.#gradScale.write([1 / Math.max(1, batch.targets)])
-    for (const micro of batch.micro) {
+    for (const [index, micro] of batch.micro.entries()) {
+      this.#microStep.write(Int32Array.of((this.#step * MICRO_STEPS + index) % 2 ** 31))
       if (stage.compat !== undefined) this.#gradScale.write([1 / Math.max(1, micro.targets) / batch.micro.length])
       model.forwardBackward(micro, this.#gradScale, this.#lossSum)
     }
@@ -274,7 +287,7 @@ class StageTrainer {
       seconds: this.#seconds,
       skippedSteps: this.#skipped,
     }
-    const path = await withTensors(this.#optimizer.state(), (tensors) => writeCheckpoint(output, state, tensors))
+    const path = await withTensors(this.#state(), (tensors) => writeCheckpoint(output, state, tensors))
     this.#emit({ type: 'checkpoint', step: this.#step, path })
   }
 
@@ -289,7 +302,7 @@ class StageTrainer {
     this.#seconds = state.seconds
     this.#skipped = state.skippedSteps
     this.#optimizer.steps = state.step
-    await withTensors(this.#optimizer.state(), (tensors) => restoreTensors(tensorsOfCheckpoint(checkpoint), tensors))
+    await withTensors(this.#state(), (tensors) => restoreTensors(tensorsOfCheckpoint(checkpoint), tensors))
     this.#optimizer.publishMaster()
   }
 
@@ -320,6 +333,13 @@ class StageTrainer {
     }
     this.#emit({ type: 'stageEnd', report })
     return report
+  }
+
+  /** What a checkpoint holds: weights and moments that are trained, and the frozen weights if they are nowhere else. */
+  *#state(): IterableIterator<[name: string, part: Tensor]> {
+    yield* this.#optimizer.state()
+    if (this.#run.savesBase !== true) return
+    for (const [name, tensor] of this.#run.model.namedParameters()) yield [`base.${name}`, tensor.view(tensor.shape)]
   }
 
   *#weights(): IterableIterator<[name: string, part: Tensor]> {

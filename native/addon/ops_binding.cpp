@@ -278,7 +278,7 @@ void embedding_backward(Arguments& a) {
   a.device().submit<EmbeddingBackwardArgs, &Ops::embedding_backward>(args);
 }
 
-// opCrossEntropy(logits, targets, nll, logSumExp, dlogits, gradScale, rows, vocab, ignoreIndex)
+// opCrossEntropy(logits, targets, nll, logSumExp, dlogits, gradScale, rows, vocab, ignoreIndex, rowScale, labelSmoothing)
 void cross_entropy(Arguments& a) {
   CrossEntropyArgs args{};
   args.rows = a.extent(6, "rows");
@@ -291,6 +291,9 @@ void cross_entropy(Arguments& a) {
   args.log_sum_exp = a.optional_f32(3, "logSumExp", args.rows);
   args.dlogits = a.optional_floats(4, "dlogits", count);
   args.grad_scale = a.optional_f32(5, "gradScale", 1);
+  args.row_scale = a.optional_f32(9, "rowScale", args.rows);
+  args.label_smoothing = a.real(10, "labelSmoothing");
+  if (!(args.label_smoothing >= 0 && args.label_smoothing <= 1)) a.fail("labelSmoothing", "is not from 0 to 1");
   a.same_dtype(args.logits, args.dlogits, "logits and dlogits");
   a.device().submit<CrossEntropyArgs, &Ops::cross_entropy>(args);
 }
@@ -316,7 +319,8 @@ void clip_coefficient(Arguments& a) {
   a.device().submit<ClipCoefficientArgs, &Ops::clip_coefficient>(args);
 }
 
-// opAdamw(param, master, grad, expAvg, expAvgSq, learningRate, step, gradScale, count, beta1, beta2, epsilon, weightDecay)
+// opAdamw(param, master, grad, expAvg, expAvgSq, learningRate, step, gradScale, count, beta1, beta2, epsilon, weightDecay,
+//         seedLow, seedHigh)
 void adamw(Arguments& a) {
   AdamWArgs args{};
   args.count = a.extent(8, "count");
@@ -332,7 +336,7 @@ void adamw(Arguments& a) {
   args.beta2 = a.number(10, "beta2");
   args.epsilon = a.number(11, "epsilon");
   args.weight_decay = a.number(12, "weightDecay");
-  if (args.param.dtype == DType::bf16 && args.master.data == nullptr) a.fail("master", "is needed for bf16 parameters");
+  args.seed = seed_of(a, 13, 14);
   a.device().submit<AdamWArgs, &Ops::adamw>(args);
 }
 
@@ -438,6 +442,7 @@ void register_op_functions(Napi::Object& exports, Environment* environment) {
   ALMA_EXPORT_RAW("opAppendTokens", append_tokens);
   ALMA_EXPORT_RAW("opCountNonFinite", count_non_finite);
   register_decoding_functions(exports, environment);
+  register_training_functions(exports, environment);
 }
 
 }  // namespace alma::addon

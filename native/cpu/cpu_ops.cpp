@@ -143,5 +143,8 @@ void CpuOps::warp_scores(const WarpScoresArgs& args) { cpu::warp_scores(pool_, k
 void CpuOps::beam_top_k(const BeamTopKArgs& args) { cpu::beam_top_k(pool_, args); }
 void CpuOps::copy_blocks(const CopyBlocksArgs& args) { cpu::copy_blocks(pool_, args); }
 void CpuOps::count_non_finite(const CountNonFiniteArgs& args) { kernels_.count_non_finite(pool_, args); }
+void CpuOps::scale(const ScaleArgs& args) { kernels_.scale(pool_, args); }
+void CpuOps::dropout(const DropoutArgs& args) { kernels_.dropout(pool_, args); }
+void CpuOps::preference_loss(const PreferenceLossArgs& args) { cpu::preference_loss(args); }
 
 }  // namespace alma::cpu

@@ -51,6 +51,9 @@ class CpuOps final : public Ops {
   void beam_top_k(const BeamTopKArgs&) override;
   void copy_blocks(const CopyBlocksArgs&) override;
   void count_non_finite(const CountNonFiniteArgs&) override;
+  void scale(const ScaleArgs&) override;
+  void dropout(const DropoutArgs&) override;
+  void preference_loss(const PreferenceLossArgs&) override;
 
  private:
   ThreadPool pool_;

@@ -25,19 +25,32 @@ void rows_of(ThreadPool& pool, const CrossEntropyArgs& args, float scale) {
       const float highest = row_maximum(logits, vocab);
       const double log_sum = log(row_sum_of_exp(logits, vocab, highest));
       if (args.log_sum_exp.data) pointer<float>(args.log_sum_exp)[row] = static_cast<float>(highest + log_sum);
+      const double smoothing = args.label_smoothing;
       if (args.nll.data)  // (target − highest) first: exact for close values, where lse − target would cancel
         pointer<float>(args.nll)[row] =
             ignored ? 0.0f : static_cast<float>(log_sum - (static_cast<double>(to_float(logits[target])) - highest));
+      if (args.nll.data && !ignored && smoothing > 0) {
+        float& nll = pointer<float>(args.nll)[row];
+        const double mean = sum_terms(vocab, [&](int64_t i, int lanes) ALMA_LAMBDA {
+                              return first_lanes(load(logits + i, lanes) - highest, lanes);
+                            }) / static_cast<double>(vocab);
+        nll = static_cast<float>((1.0 - smoothing) * nll + smoothing * (log_sum - mean));
+      }
       if (!dlogits) continue;
       if (ignored) {
         __builtin_memset(dlogits, 0, static_cast<size_t>(vocab) * sizeof(T));
         continue;
       }
-      const float factor = static_cast<float>(scale * ::exp(-log_sum));
+      const double row_scale = args.row_scale.data ? scale * pointer<float>(args.row_scale)[row] : scale;
+      const float factor = static_cast<float>(row_scale * ::exp(-log_sum));
+      const double everywhere = smoothing / static_cast<double>(vocab);
+      const auto uniform = static_cast<float>(row_scale * everywhere);
       const float at_target =
-          static_cast<float>(scale * (::exp(static_cast<double>(to_float(logits[target])) - highest - log_sum) - 1.0));
-      for_lanes(vocab, [&](int64_t i, int lanes)
-                           ALMA_LAMBDA { store(dlogits + i, exp(load(logits + i, lanes) - highest) * factor, lanes); });
+          static_cast<float>(row_scale * (::exp(static_cast<double>(to_float(logits[target])) - highest - log_sum) -
+                                          (1.0 - smoothing) - everywhere));
+      for_lanes(vocab, [&](int64_t i, int lanes) ALMA_LAMBDA {
+        store(dlogits + i, exp(load(logits + i, lanes) - highest) * factor - uniform, lanes);
+      });
       from_float(dlogits + target, at_target);
     }
   });

@@ -22,6 +22,8 @@ void reduce_sum(ThreadPool&, const ReduceSumArgs&);
 void adamw(ThreadPool&, const AdamWArgs&);
 void argmax(ThreadPool&, const ArgmaxArgs&);
 void count_non_finite(ThreadPool&, const CountNonFiniteArgs&);
+void scale(ThreadPool&, const ScaleArgs&);
+void dropout(ThreadPool&, const DropoutArgs&);
 void log_softmax(ThreadPool&, const LogSoftmaxArgs&);
 void row_statistics(TensorRef, int64_t, float*, float*, float*);
 void exp_row(const float*, int64_t, float, float, float*);
@@ -50,6 +52,8 @@ const Kernels kernels = {
     .adamw = adamw,
     .argmax = argmax,
     .count_non_finite = count_non_finite,
+    .scale = scale,
+    .dropout = dropout,
     .log_softmax = log_softmax,
     .row_statistics = row_statistics,
     .exp_row = exp_row,

@@ -31,6 +31,8 @@ struct Kernels {
   void (*adamw)(ThreadPool&, const AdamWArgs&);
   void (*argmax)(ThreadPool&, const ArgmaxArgs&);
   void (*count_non_finite)(ThreadPool&, const CountNonFiniteArgs&);
+  void (*scale)(ThreadPool&, const ScaleArgs&);
+  void (*dropout)(ThreadPool&, const DropoutArgs&);
   void (*log_softmax)(ThreadPool&, const LogSoftmaxArgs&);
 
   // Parts of sample and warp_scores: the row as f32 with its maximum (NaN ignored) and log-sum-exp, and out = exp((x − maximum) · scale).
@@ -53,6 +55,7 @@ void clip_coefficient(const ClipCoefficientArgs&);
 void sample(ThreadPool&, const Kernels&, const SampleArgs&);
 void process_logits(ThreadPool&, const ProcessLogitsArgs&);
 void append_tokens(const AppendTokensArgs&);
+void preference_loss(const PreferenceLossArgs&);
 void warp_scores(ThreadPool&, const Kernels&, const WarpScoresArgs&);
 void beam_top_k(ThreadPool&, const BeamTopKArgs&);
 void copy_blocks(ThreadPool&, const CopyBlocksArgs&);

@@ -16,8 +16,10 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "dtype.h"
+#include "error.h"
 
 namespace alma {
 
@@ -59,6 +61,25 @@ struct CastArgs {
 struct AddArgs {
   TensorRef a, b, out;
   int64_t count;
+};
+
+// out[i] = factor · x[i]. out may be x.
+struct ScaleArgs {
+  TensorRef x, out;
+  int64_t count;
+  float factor;
+};
+
+// Inverted dropout: out[i] (+)= x[i] · (1 / (1 − p)) where element i is kept, 0 otherwise; 1 / (1 − p) is rounded to f32 first.
+// Element i is kept when r ≥ floor(p · 2³²), r being word i % 4 of Philox 4x32-10 under the key (seed low, seed high) with the counter
+// (low and high half of i / 4, step[0], 2). So the mask is a function of (seed, step, i): a backward pass calls the op again on the
+// gradient. step i32[1] is read on the device. 0 ≤ p < 1. What is dropped counts as 0 even where x is NaN. out may be x.
+struct DropoutArgs {
+  TensorRef x, out, step;
+  int64_t count;
+  float probability;
+  uint64_t seed;
+  bool accumulate;
 };
 
 // x[i] += by, i32.
@@ -169,11 +190,36 @@ struct EmbeddingBackwardArgs {
 
 // nll[i] = logsumexp(logits[i]) − logits[i][targets[i]] in nats, 0 where targets[i] == ignore_index.
 // log_sum_exp[rows] f32 optional. dlogits (optional, may be logits) = (softmax − onehot) · grad_scale[0], 0 on ignored rows;
-// grad_scale f32[1] is read on the device, absent means 1.
+// grad_scale f32[1] is read on the device, absent means 1. row_scale f32[rows] (optional) is a further factor of each row of dlogits.
+// label_smoothing ε > 0, as torch has it: nll[i] = (1 − ε) · nll + ε · mean over the vocabulary of −log p, and dlogits is its gradient
+// (softmax − (1 − ε) · onehot − ε / vocab); a logit of −inf then gives an infinite loss. log_sum_exp is not affected.
 struct CrossEntropyArgs {
   TensorRef logits, targets, nll, log_sum_exp, dlogits, grad_scale;
   int64_t rows, vocab;
   int32_t ignore_index;
+  TensorRef row_scale = {};
+  float label_smoothing = 0;
+};
+
+// The losses of `pairs` preference pairs, and what each row of token likelihoods has to do with them, so that the gradient needs
+// nothing read back: cross_entropy without dlogits gives nll, this op row_scale, and cross_entropy again takes it.
+//   nll f32[rows] (−log p of the response tokens) · cu_rows i32[2 · pairs + 1]: response s has the rows [cu_rows[s], cu_rows[s + 1]);
+//   0 … pairs − 1 are the chosen ones, pairs … 2 · pairs − 1 the rejected ones of the same pairs
+//   weights f32[2], read on the device: of a pair's loss (1 / pairs of the step), and of the NLL of a chosen token (α / chosen tokens)
+// Per response, logp = −Σ nll, divided by its number of rows n for ipo and simpo (0 where n is 0). Per pair, with c and r the logps of
+// chosen and rejected (sources: cpo_trainer.py of trl, and of fe1ixxu/ALMA for arpo):
+//   cpo:   ℓ(c − r) with ℓ(z) = −(1 − ε) · log σ(βz) − ε · log σ(−βz), ε = label_smoothing
+//   simpo: ℓ(c − r − γ / β)      hinge: max(0, 1 − β(c − r))      ipo: (c − r − 1 / (2β))²
+//   arpo:  ℓ(c − τr), τ = min(relax1 · exp(relax2 · |c / n_c − r / n_r|) − 1, 1); the gradient flows through τ, where it is ≤ 1
+// row_scale f32[rows] = d(weights[0] · Σ losses + weights[1] · Σ nll of chosen) / d nll; 0 for rows of no response. hinge has gradient 0
+// at its corner. logps f32[2 · pairs] and losses f32[pairs] are overwritten, and to sums f32[5] are added: Σ losses, Σ nll of the chosen
+// rows, Σ c, Σ r, and the number of pairs with c > r. All in f64 inside, in the order of rows.
+enum class PreferenceLoss : uint8_t { cpo = 0, simpo = 1, hinge = 2, ipo = 3, arpo = 4 };
+struct PreferenceLossArgs {
+  TensorRef nll, cu_rows, weights, row_scale, logps, losses, sums;
+  int64_t rows, pairs;
+  PreferenceLoss loss;
+  float beta, label_smoothing, gamma, relax1, relax2;
 };
 
 // out[0] (+)= Σ x[i], or Σ x[i]², in f64 internally; out f32[1].
@@ -195,10 +241,14 @@ struct ClipCoefficientArgs {
 //   p −= lr · (m / (1−β1^t)) / (sqrt(v / (1−β2^t)) + ε)
 // param f32, or bf16 with an f32 master (then param = bf16(master)). learning_rate f32[1], step i32[1] (t, from 1) and
 // grad_scale f32[1] (optional) are read on the device. When grad_scale is 0 nothing is changed at all.
+// bf16 without a master: p is computed in f32 from the stored param and rounded stochastically. To the bits of a finite p a random
+// number of 16 bits is added and the low half cut off; what is not finite is rounded as ever. Element i takes half-word i % 8 (the low
+// half of a word first) of Philox 4x32-10 under the key (seed low, seed high) with the counter (low and high half of i / 8, step[0], 3).
 struct AdamWArgs {
   TensorRef param, master, grad, exp_avg, exp_avg_sq, learning_rate, step, grad_scale;
   int64_t count;
   double beta1, beta2, epsilon, weight_decay;  // f64: 1 − 0.999f is off by 1.3e-5
+  uint64_t seed = 0;
 };
 
 // ids[rows] i32: the column of the largest logit, ties to the lowest column. logprob f32[rows] optional: its log-softmax.
@@ -317,6 +367,16 @@ class Ops {
   virtual void beam_top_k(const BeamTopKArgs&) = 0;
   virtual void copy_blocks(const CopyBlocksArgs&) = 0;
   virtual void count_non_finite(const CountNonFiniteArgs&) = 0;
+
+  // Only some ways of training need these; a device may be without them and then says so.
+  virtual void scale(const ScaleArgs&) { unavailable("scale"); }
+  virtual void dropout(const DropoutArgs&) { unavailable("dropout"); }
+  virtual void preference_loss(const PreferenceLossArgs&) { unavailable("preference_loss"); }
+
+ private:
+  [[noreturn]] static void unavailable(const char* op) {
+    throw Error("ERR_ALMA_DEVICE", std::string(op) + ": this device does not have the op");
+  }
 };
 
 }  // namespace alma

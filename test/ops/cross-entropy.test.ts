@@ -79,6 +79,34 @@ onEachDevice((device) => {
       expectClose('dlogits', await x.read(), expected.dlogits, { maxAbs: 1e-6 })
     })
 
+    it.each([0.1, 1])('label smoothing %d and factors of rows', async (labelSmoothing) => {
+      const [rows, vocab] = [5, 37]
+      const random = new TestRandom(12)
+      const logits = random.normals(rows * vocab, 3)
+      const ids = Int32Array.of(3, 36, -100, 0, 11)
+      const factors = [0.5, -2, 3, 0, 1]
+      const plain = crossEntropy(logits, ids, vocab, -100, 1)
+      const nll = new Float64Array(rows)
+      const dlogits = new Float64Array(rows * vocab)
+      for (let r = 0; r < rows; r++) {
+        if (ids[r] === -100) continue
+        const row = logits.slice(r * vocab, (r + 1) * vocab)
+        const lse = plain.logSumExp[r] ?? 0
+        const mean = row.reduce((sum, x) => sum + (lse - x) / vocab, 0)
+        nll[r] = (1 - labelSmoothing) * (plain.nll[r] ?? 0) + labelSmoothing * mean
+        row.forEach((x, c) => {
+          const wanted = (c === ids[r] ? 1 - labelSmoothing : 0) + labelSmoothing / vocab
+          dlogits[r * vocab + c] = 0.25 * (factors[r] ?? 0) * (Math.exp(x - lse) - wanted)
+        })
+      }
+      const x = Tensor.from(device(), logits, [rows, vocab])
+      const rowScale = Tensor.from(device(), factors)
+      const gradScale = Tensor.from(device(), [0.25])
+      const got = ops.crossEntropy(x, Tensor.from(device(), ids), { dlogits: x, gradScale, rowScale, labelSmoothing })
+      expectClose('nll', await got.read(), nll, { relativeL2: 2e-6 })
+      expectClose('dlogits', await x.read(), dlogits, { maxAbs: 5e-7 })
+    })
+
     it('of no rows is nothing', async () => {
       const nll = ops.crossEntropy(Tensor.empty(device(), [0, 9], 'f32'), Tensor.from(device(), new Int32Array()))
       expect((await nll.read()).length).toBe(0)

@@ -1,8 +1,8 @@
 /** The optimizer step. */
 import type { Tensor } from '../tensor.js'
-import { handleOf } from './arguments.js'
+import { handleOf, seedWords } from './arguments.js'
 
-/** A parameter (or a whole arena of them) and what AdamW keeps for it. `master` f32 is needed when `param` is bf16. */
+/** A parameter (or a whole arena of them) and what AdamW keeps for it. bf16 without an f32 `master`: stochastic rounding. */
 export interface AdamWState {
   readonly param: Tensor
   readonly master?: Tensor
@@ -21,11 +21,13 @@ export interface AdamWOptions {
   readonly betas?: readonly [number, number]
   readonly epsilon?: number
   readonly weightDecay?: number
+  /** Of the random bits of stochastic rounding, from 0 to 2⁵³ − 1. Default 0. */
+  readonly seed?: number
 }
 
 /** One step of AdamW with decoupled weight decay (Loshchilov & Hutter 2019), in place, as torch.optim.AdamW. */
 export function adamw(state: AdamWState, options: AdamWOptions): void {
-  const { learningRate, step, gradScale, betas = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0.01 } = options
+  const { learningRate, step, gradScale, betas = [0.9, 0.999], epsilon = 1e-8, weightDecay = 0.01, seed = 0 } = options
   const { param, master, grad, expAvg, expAvgSq } = state
   param.device.addon.opAdamw(
     param.handle,
@@ -41,5 +43,6 @@ export function adamw(state: AdamWState, options: AdamWOptions): void {
     betas[1],
     epsilon,
     weightDecay,
+    ...seedWords(seed),
   )
 }

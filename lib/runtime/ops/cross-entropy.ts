@@ -12,12 +12,16 @@ export interface CrossEntropyOptions {
   readonly dlogits?: Tensor
   /** f32 [1], the factor of the gradient: 1 / counted targets for a mean. Default 1. */
   readonly gradScale?: Tensor
+  /** f32 [rows]: a further factor of each row of the gradient. */
+  readonly rowScale?: Tensor
+  /** Part ε of the loss that is the mean of −log p over the whole vocabulary, as torch has it. Default 0. */
+  readonly labelSmoothing?: number
   readonly out?: Tensor
 }
 
 /** Negative log-likelihood in nats of each row's target, f32 [rows]; 0 for ignored rows. logits [rows, vocab], targets i32. */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  const { ignoreIndex = IGNORE_INDEX, logSumExp, dlogits, gradScale } = options
+  const { ignoreIndex = IGNORE_INDEX, logSumExp, dlogits, gradScale, rowScale, labelSmoothing = 0 } = options
   const [rows, vocab] = rowsAndColumns(logits)
   const nll = options.out ?? Tensor.empty(logits.device, [rows], 'f32')
   logits.device.addon.opCrossEntropy(
@@ -30,6 +34,8 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
     rows,
     vocab,
     ignoreIndex,
+    handleOf(rowScale),
+    labelSmoothing,
   )
   return nll
 }

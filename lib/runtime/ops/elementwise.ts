@@ -29,6 +29,32 @@ export function add(a: Tensor, b: Tensor, out: Tensor = like(a)): Tensor {
   return out
 }
 
+/** factor · x; `out` may be `x`. */
+export function scale(x: Tensor, factor: number, out: Tensor = like(x)): Tensor {
+  x.device.addon.opScale(x.handle, out.handle, x.count, factor)
+  return out
+}
+
+export interface DropoutOptions {
+  /** Of an element to be dropped; from 0 to below 1. */
+  readonly probability: number
+  /** From 0 to 2⁵³ − 1. */
+  readonly seed: number
+  /** i32 [1]. The mask is a function of seed, step and the element's index. */
+  readonly step: Tensor
+  /** Add to `out`. Default false. */
+  readonly accumulate?: boolean
+  /** May be `x`. */
+  readonly out?: Tensor
+}
+
+/** Inverted dropout: x / (1 − probability) where an element is kept, 0 elsewhere. The gradient is the same op on the gradient. */
+export function dropout(x: Tensor, options: DropoutOptions): Tensor {
+  const { probability, seed, step, accumulate = false, out = like(x) } = options
+  x.device.addon.opDropout(x.handle, out.handle, step.handle, x.count, probability, ...seedWords(seed), accumulate)
+  return out
+}
+
 /** x[i] += by, for 'i32'. */
 export function increment(x: Tensor, by = 1): Tensor {
   x.device.addon.opIncrement(x.handle, x.count, by)

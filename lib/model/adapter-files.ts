@@ -1,0 +1,193 @@
+/** LoRA adapters as PEFT keeps them: adapter_config.json and adapter_model.safetensors in a folder. */
+import { join } from 'node:path'
+import { AlmaError } from '../errors.js'
+import { describe, isArrayOf, isObject, isString, readJsonFile } from '../files/json.js'
+import { finishInterruptedReplace, replaceFiles } from '../files/replace-files.js'
+import { type Device, ops, type StorageDType, Tensor } from '../runtime/index.js'
+import type { LlamaConfig } from './config.js'
+import { LoraAdapter, type LoraConfig, type LoraPair, loraModules, loraTargets, pairOf, peftName } from './lora.js'
+import { readSafetensorsHeader, type SafetensorsHeader, writeSafetensorsTo } from './safetensors.js'
+import { bytesOf } from './save.js'
+
+const configName = 'adapter_config.json'
+const weightsName = 'adapter_model.safetensors'
+const storage: Readonly<Record<string, StorageDType>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' }
+
+/** Fields that change what an adapter computes and are not supported, with the values under which they change nothing. */
+const mustBe: Readonly<Record<string, readonly unknown[]>> = {
+  bias: ['none', null, undefined],
+  use_dora: [false, null, undefined],
+  fan_in_fan_out: [false, null, undefined],
+  lora_bias: [false, null, undefined],
+  modules_to_save: [null, undefined],
+}
+
+function refuse(path: string, what: string): AlmaError {
+  return new AlmaError('ERR_ALMA_ADAPTER', `${path}: ${what}`)
+}
+
+/** @throws AlmaError ERR_ALMA_ADAPTER naming the file and the field, ERR_ALMA_IO */
+export async function readAdapterConfig(directory: string): Promise<LoraConfig> {
+  await finishInterruptedReplace(directory).catch(() => false)
+  const path = join(directory, configName)
+  const json = await readJsonFile(path, 'ERR_ALMA_ADAPTER')
+  if (json === undefined) throw refuse(path, 'no such file; expected the folder of a LoRA adapter (PEFT)')
+  if (!isObject(json)) throw refuse(path, `is ${describe(json)}, expected an object`)
+  if (json.peft_type !== 'LORA') throw refuse(path, `peft_type is ${describe(json.peft_type)}, expected "LORA"`)
+  for (const [field, allowed] of Object.entries(mustBe)) {
+    if (!allowed.includes(json[field])) {
+      throw refuse(
+        path,
+        `${field} is ${describe(json[field])}, which is not supported; expected ${describe(allowed[0])}`,
+      )
+    }
+  }
+  for (const field of ['rank_pattern', 'alpha_pattern']) {
+    const pattern = json[field]
+    if (pattern !== undefined && pattern !== null && !(isObject(pattern) && Object.keys(pattern).length === 0)) {
+      throw refuse(path, `${field} is ${describe(pattern)}, which is not supported; expected it to be empty`)
+    }
+  }
+  const {
+    r,
+    lora_alpha: alpha,
+    lora_dropout: dropout = 0,
+    use_rslora: useRslora = false,
+    target_modules: targets,
+  } = json
+  if (!Number.isSafeInteger(r) || (r as number) < 1)
+    throw refuse(path, `r is ${describe(r)}, expected a positive integer`)
+  if (typeof alpha !== 'number' || !Number.isFinite(alpha)) {
+    throw refuse(path, `lora_alpha is ${describe(alpha)}, expected a number`)
+  }
+  if (typeof dropout !== 'number' || !(dropout >= 0 && dropout < 1)) {
+    throw refuse(path, `lora_dropout is ${describe(dropout)}, expected a number from 0 to below 1`)
+  }
+  if (typeof useRslora !== 'boolean') throw refuse(path, `use_rslora is ${describe(useRslora)}, expected true or false`)
+  if (targets !== 'all-linear' && !isArrayOf(targets, isString)) {
+    throw refuse(path, `target_modules is ${describe(targets)}, expected a list of names or "all-linear"`)
+  }
+  return { rank: r as number, alpha, dropout, useRslora, targetModules: targets }
+}
+
+/**
+ * Loads an adapter for a base model. Every module that it changes must be in the model, with the same extents.
+ *
+ * @throws AlmaError ERR_ALMA_ADAPTER naming the file and what differs, ERR_ALMA_CHECKPOINT for a damaged safetensors file,
+ *   ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY
+ */
+export async function loadAdapter(device: Device, model: LlamaConfig, directory: string): Promise<LoraAdapter> {
+  const config = await readAdapterConfig(directory)
+  const path = join(directory, weightsName)
+  const header = await readSafetensorsHeader(path)
+  const modules = loraModules(model, { targetModules: 'all-linear' })
+  requireFit(path, header, modules, config)
+  const pairs = new Map<string, LoraPair>()
+  try {
+    let index = 0
+    for (const module of modules.keys()) {
+      if (header.tensors.has(peftName(module, 'A'))) {
+        const a = await loadPart(device, header, peftName(module, 'A'))
+        pairs.set(module, pairOf(module, config, index, [a, await loadPart(device, header, peftName(module, 'B'))]))
+      }
+      index++
+    }
+  } catch (error) {
+    new LoraAdapter(config, pairs).dispose()
+    throw error
+  }
+  return new LoraAdapter(config, pairs)
+}
+
+function requireFit(
+  path: string,
+  { tensors }: SafetensorsHeader,
+  modules: ReadonlyMap<string, readonly [number, number]>,
+  { rank }: LoraConfig,
+): void {
+  const expected = new Map<string, string>()
+  for (const [module, [out, inner]] of modules) {
+    expected.set(peftName(module, 'A'), `[${rank}, ${inner}]`)
+    expected.set(peftName(module, 'B'), `[${out}, ${rank}]`)
+  }
+  for (const [name, { dtype, shape }] of tensors) {
+    const wanted = expected.get(name)
+    if (wanted === undefined) {
+      throw refuse(path, `${describe(name)} is not a LoRA tensor of this model; the adapter is for another base model`)
+    }
+    const found = `[${shape.join(', ')}]`
+    if (found !== wanted) {
+      throw refuse(path, `${name} is ${found}, expected ${wanted}; the adapter is for another base model or rank`)
+    }
+    if (storage[dtype] === undefined) throw refuse(path, `${name} is ${dtype}, expected F32, F16 or BF16`)
+    const other = name.includes('.lora_A.')
+      ? name.replace('.lora_A.', '.lora_B.')
+      : name.replace('.lora_B.', '.lora_A.')
+    if (!tensors.has(other)) throw refuse(path, `has ${name} but not ${other}`)
+  }
+  if (tensors.size === 0) throw refuse(path, 'has no tensors')
+}
+
+async function loadPart(device: Device, header: SafetensorsHeader, name: string): Promise<Tensor> {
+  const info = header.tensors.get(name)
+  const dtype = info === undefined ? undefined : storage[info.dtype]
+  if (info === undefined || dtype === undefined) throw refuse(header.path, `no tensor ${name}`)
+  const tensor = Tensor.empty(device, info.shape, 'f32')
+  try {
+    await tensor.loadFile(header.path, info.byteOffset, dtype)
+    using counter = Tensor.zeros(device, [1], 'i32')
+    const [bad = 0] = await ops.countNonFinite(tensor, counter).readInts()
+    if (bad > 0) throw refuse(header.path, `${name} has ${bad} elements that are NaN or infinite, expected none`)
+    return tensor
+  } catch (error) {
+    tensor.dispose()
+    throw error
+  }
+}
+
+export interface SaveAdapterOptions {
+  /** What PEFT looks the base model up by: a name on the hub, or a folder. */
+  readonly baseModel?: string
+}
+
+/** Writes an adapter so that PEFT and {@link loadAdapter} read it; an older adapter stays whole until this one is. @throws AlmaError ERR_ALMA_IO */
+export async function saveAdapter(
+  adapter: LoraAdapter,
+  directory: string,
+  options: SaveAdapterOptions = {},
+): Promise<void> {
+  const { rank, alpha, dropout, useRslora } = adapter.config
+  const used = loraTargets.filter((target) => [...adapter.pairs.keys()].some((module) => module.endsWith(`.${target}`)))
+  const config = {
+    alpha_pattern: {},
+    auto_mapping: null,
+    base_model_name_or_path: options.baseModel ?? null,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    layers_pattern: null,
+    layers_to_transform: null,
+    lora_alpha: alpha,
+    lora_dropout: dropout,
+    modules_to_save: null,
+    peft_type: 'LORA',
+    r: rank,
+    rank_pattern: {},
+    revision: null,
+    target_modules: used,
+    task_type: 'CAUSAL_LM',
+    use_dora: false,
+    use_rslora: useRslora,
+  }
+  const tensors = [...adapter.parameters()].map(({ name, tensor }) => ({
+    name,
+    dtype: 'F32' as const,
+    shape: tensor.shape,
+    data: () => bytesOf(tensor, 'f32'),
+  }))
+  await replaceFiles(directory, [
+    { name: weightsName, content: (handle) => writeSafetensorsTo(handle, tensors, join(directory, weightsName)) },
+    { name: configName, content: `${JSON.stringify(config, null, 2)}\n` },
+  ])
+}
