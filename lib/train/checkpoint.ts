@@ -32,6 +32,8 @@ export interface TrainingState {
   readonly tokens: number
   readonly seconds: number
   readonly skippedSteps: number
+  /** Tokens of a micro-batch, where the stage does not say its size: the sums depend on it. */
+  readonly microBatchTokens?: number
 }
 
 export type NamedTensors = Iterable<readonly [name: string, tensor: Tensor]>

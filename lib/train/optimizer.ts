@@ -8,6 +8,10 @@ export interface OptimizerOptions {
   readonly weightDecay?: number
   /** Norm of all gradients together that is clipped to; 0: no clipping. */
   readonly maxGradNorm?: number
+  /** Keep no f32 copies of bf16 weights: each step rounds them up or down by chance, so that the mean is right. Default false. */
+  readonly stochasticRounding?: boolean
+  /** Of the chance. */
+  readonly seed?: number
 }
 
 /**
@@ -28,9 +32,17 @@ export class Optimizer {
   #steps = 0
 
   constructor(model: LlamaForCausalLM, options: OptimizerOptions = {}) {
-    this.#options = { betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1, ...options }
+    this.#options = {
+      betas: [0.9, 0.999],
+      epsilon: 1e-8,
+      weightDecay: 0.01,
+      maxGradNorm: 1,
+      stochasticRounding: false,
+      seed: 0,
+      ...options,
+    }
     const { device } = model
-    this.arenas = arenasOf(model)
+    this.arenas = arenasOf(model, { master: !this.#options.stochasticRounding })
     this.gradNorm = Tensor.zeros(device, [1], 'f32')
     this.#coefficient = Tensor.zeros(device, [1], 'f32')
     this.#learningRate = Tensor.zeros(device, [1], 'f32')
@@ -59,7 +71,7 @@ export class Optimizer {
    * not finite: gradNorm is then NaN.
    */
   step(learningRate: number, loss?: Tensor): void {
-    const { betas, epsilon, weightDecay, maxGradNorm } = this.#options
+    const { betas, epsilon, weightDecay, maxGradNorm, seed } = this.#options
     this.#steps++
     this.#learningRate.write([learningRate])
     ops.increment(this.#step)
@@ -76,6 +88,7 @@ export class Optimizer {
           betas,
           epsilon,
           weightDecay: decay ? weightDecay : 0,
+          seed,
         },
       )
     }

@@ -20,9 +20,11 @@ import { writeDivergedBatch } from './diverged-batch.js'
 import { Evaluation } from './evaluation.js'
 import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
 import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
+import type { MemoryPlan } from './memory-plan.js'
 import { Optimizer } from './optimizer.js'
 import { learningRateAt, warmupSteps } from './schedule.js'
 import { isCounted, StageCorpus } from './stage-corpus.js'
+import { earlierMicroBatchTokens, planStage } from './stage-memory.js'
 import type { ResolvedStage } from './stages.js'
 
 /** Steps in a row without finite gradients after which going on is pointless. */
@@ -72,6 +74,7 @@ export async function trainStage(run: StageRun): Promise<StageReport> {
 
 class StageTrainer {
   readonly #run: StageRun
+  readonly #plan: MemoryPlan
   readonly #optimizer: Optimizer
   /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
   readonly #lossSum: Tensor
@@ -93,8 +96,12 @@ class StageTrainer {
 
   constructor(run: StageRun) {
     this.#run = run
-    const { betas, epsilon, weightDecay, maxGradNorm } = run.stage
-    this.#optimizer = new Optimizer(run.model, { betas, epsilon, weightDecay, maxGradNorm })
+    const { model, stage, checkpoint } = run
+    const keptTokens = checkpoint && (checkpoint.state.microBatchTokens ?? earlierMicroBatchTokens)
+    this.#plan = planStage(model, stage, run.index, keptTokens)
+    model.activationCheckpointing = this.#plan.activationCheckpointing
+    const { betas, epsilon, weightDecay, maxGradNorm, stochasticRounding = false, seed } = stage
+    this.#optimizer = new Optimizer(model, { betas, epsilon, weightDecay, maxGradNorm, stochasticRounding, seed })
     this.#lossSum = Tensor.zeros(run.model.device, [1], 'f32')
     this.#gradScale = Tensor.zeros(run.model.device, [1], 'f32')
     this.#microStep = Tensor.zeros(run.model.device, [1], 'i32')
@@ -105,6 +112,7 @@ class StageTrainer {
   async run(): Promise<StageReport> {
     const { tokenizer, stage, index, checkpoint, signal } = this.#run
     signal?.throwIfAborted()
+    this.#emit({ type: 'memory', plan: this.#plan })
     if (checkpoint !== undefined) await this.#restore(checkpoint)
     const { tokenCache } = this.#run
     const corpus = await StageCorpus.open(tokenizer, stage, {
@@ -166,6 +174,7 @@ class StageTrainer {
   }
 
   async dispose(): Promise<void> {
+    this.#run.model.activationCheckpointing = 'none'
     this.#optimizer.dispose()
     this.#lossSum.dispose()
     this.#gradScale.dispose()
@@ -188,7 +197,7 @@ class StageTrainer {
     }
     if (examples.length === 0) return undefined
     this.#run.model.checkTokenIds(examples.map(({ inputIds }) => inputIds))
-    const micro = microBatches(examples, stage.microBatchSize)
+    const micro = microBatches(examples, stage.microBatchSize, this.#plan.microBatchTokens)
     return {
       micro,
       tokens: micro.reduce((sum, batch) => sum + batch.tokens, 0),
@@ -286,6 +295,7 @@ class StageTrainer {
       tokens: this.#tokens,
       seconds: this.#seconds,
       skippedSteps: this.#skipped,
+      microBatchTokens: this.#plan.microBatchTokens,
     }
     const path = await withTensors(this.#state(), (tensors) => writeCheckpoint(output, state, tensors))
     this.#emit({ type: 'checkpoint', step: this.#step, path })
