@@ -12,6 +12,7 @@ export {
   type RopeScaling,
   readLlamaConfig,
 } from './config.js'
+export type { ActivationCheckpointing } from './decoder-layer.js'
 export type { GgufValue } from './gguf.js'
 export { KeyValueCache } from './key-value-cache.js'
 export { LlamaForCausalLM } from './llama.js'
