@@ -13,11 +13,29 @@ export interface ResidualStream {
   readonly branch: Tensor | undefined
 }
 
+/**
+ * What a layer computes again in its backward pass instead of keeping it from the forward pass. The gradients are the same bits.
+ *
+ * - `'none'`: nothing but the SwiGLU product, which the gradient of SwiGLU gives as a by-product.
+ * - `'selective'`: the normalised inputs of attention and feed-forward block as well, elementwise work.
+ * - `'full'`: everything from the layer's input on, so that one tensor a layer is kept and the backward pass runs the layer's forward
+ *   pass again (all of it but the last product).
+ */
+export type ActivationCheckpointing = 'none' | 'selective' | 'full'
+
+/** What was normalised, and the result unless it is to be computed again. */
+type KeptNorm = Pick<RmsNormResult, 'sum'> & Partial<RmsNormResult>
+
 /** What one layer keeps from its forward pass for its backward pass. */
 export interface DecoderLayerSaved {
-  readonly attentionNorm: RmsNormResult
+  readonly attentionNorm: KeptNorm
+  /** Not kept with `'full'`. */
+  readonly inner: InnerSaved | undefined
+}
+
+interface InnerSaved {
   readonly attention: ops.AttentionSaved
-  readonly feedForwardNorm: RmsNormResult
+  readonly feedForwardNorm: KeptNorm
   readonly feedForward: FeedForwardSaved
 }
 
@@ -27,6 +45,7 @@ export class DecoderLayer {
   readonly attention: Attention
   readonly feedForwardNorm: RmsNorm
   readonly feedForward: FeedForward
+  activationCheckpointing: ActivationCheckpointing = 'none'
 
   constructor(attentionNorm: RmsNorm, attention: Attention, feedForwardNorm: RmsNorm, feedForward: FeedForward) {
     this.attentionNorm = attentionNorm
@@ -36,8 +55,8 @@ export class DecoderLayer {
   }
 
   /**
-   * Takes over the stream's tensors. In training every sum is kept by the layer that normalised it, and freed by its backward pass;
-   * otherwise the stream stays in one buffer.
+   * Takes over the stream's tensors. In training every sum that is needed again is kept by the layer that normalised it, and freed by its
+   * backward pass; otherwise the stream stays in one buffer.
    */
   forward(
     stream: ResidualStream,
@@ -45,34 +64,72 @@ export class DecoderLayer {
     cache?: LayerCache,
   ): { stream: ResidualStream; saved: DecoderLayerSaved | undefined } {
     const { training } = context
-    const attentionNorm = this.attentionNorm.forward(stream.hidden, stream.branch, training)
+    const keeps = training ? this.activationCheckpointing : undefined
+    const keepsSums = keeps === 'none' || keeps === 'selective'
+    const attentionNorm = this.attentionNorm.forward(stream.hidden, stream.branch, keepsSums)
     const attention = this.attention.forward(attentionNorm.normed, context, cache)
-    if (!training) disposeNormed(attentionNorm)
+    if (keeps !== 'none') disposeNormed(attentionNorm)
+    if (!keepsSums && attention.saved !== undefined) disposeAll(attention.saved)
     const feedForwardNorm = this.feedForwardNorm.forward(attentionNorm.sum, attention.out, training)
     const feedForward = this.feedForward.forward(feedForwardNorm.normed, context)
     const next = { hidden: feedForwardNorm.sum, branch: feedForward.out }
-    if (attention.saved === undefined || feedForward.saved === undefined) {
-      disposeNormed(feedForwardNorm)
-      return { stream: next, saved: undefined }
+    if (keeps !== 'none') disposeNormed(feedForwardNorm)
+    if (attention.saved === undefined || feedForward.saved === undefined) return { stream: next, saved: undefined }
+    if (!keepsSums) {
+      disposeAll(feedForward.saved)
+      return { stream: next, saved: { attentionNorm: { sum: attentionNorm.sum }, inner: undefined } }
     }
+    const kept = (norm: RmsNormResult): KeptNorm => (keeps === 'none' ? norm : { sum: norm.sum })
     return {
       stream: next,
-      saved: { attentionNorm, attention: attention.saved, feedForwardNorm, feedForward: feedForward.saved },
+      saved: {
+        attentionNorm: kept(attentionNorm),
+        inner: {
+          attention: attention.saved,
+          feedForwardNorm: kept(feedForwardNorm),
+          feedForward: feedForward.saved,
+        },
+      },
     }
   }
 
   /** Turns the gradient of the stream after the layer into the one before it, in place. Frees what was saved. */
   backward(dstream: Tensor, saved: DecoderLayerSaved, context: ForwardContext): void {
-    const { attentionNorm, feedForwardNorm } = saved
+    let { attentionNorm } = saved
+    let { inner } = saved
+    if (inner === undefined) {
+      attentionNorm = whole(this.attentionNorm, attentionNorm)
+      inner = this.#forwardAgain(attentionNorm as RmsNormResult, context)
+    }
     const dnormed = Tensor.empty(dstream.device, dstream.shape, dstream.dtype)
-    this.feedForward.backward(dstream, feedForwardNorm.normed, saved.feedForward, dnormed)
+    const feedForwardNorm = whole(this.feedForwardNorm, inner.feedForwardNorm)
+    this.feedForward.backward(dstream, feedForwardNorm.normed, inner.feedForward, dnormed)
     this.feedForwardNorm.backward(dnormed, feedForwardNorm, dstream)
     disposeNorm(feedForwardNorm)
-    this.attention.backward(dstream, attentionNorm.normed, saved.attention, context, dnormed)
-    this.attentionNorm.backward(dnormed, attentionNorm, dstream)
-    disposeNorm(attentionNorm)
+    const norm = whole(this.attentionNorm, attentionNorm)
+    this.attention.backward(dstream, norm.normed, inner.attention, context, dnormed)
+    this.attentionNorm.backward(dnormed, norm, dstream)
+    disposeNorm(norm)
     dnormed.dispose()
   }
+
+  /** The forward pass from the normalised input on, up to what the backward pass needs. */
+  #forwardAgain({ sum, normed }: RmsNormResult, context: ForwardContext): InnerSaved {
+    const attention = this.attention.forward(normed, context)
+    const feedForwardNorm = this.feedForwardNorm.forward(sum, attention.out, true)
+    const feedForward = this.feedForward.forwardAgain(feedForwardNorm.normed, context)
+    return { attention: attention.saved as ops.AttentionSaved, feedForwardNorm, feedForward }
+  }
+}
+
+/** The result of a norm, computed again if it was not kept. */
+function whole(norm: RmsNorm, { sum, normed, inverseRms }: KeptNorm): RmsNormResult {
+  if (normed === undefined || inverseRms === undefined) return norm.forward(sum, undefined, true)
+  return { sum, normed, inverseRms }
+}
+
+function disposeAll(tensors: object): void {
+  for (const tensor of Object.values(tensors) as Tensor[]) tensor.dispose()
 }
 
 function disposeNormed(norm: RmsNormResult): void {

@@ -39,6 +39,15 @@ export class FeedForward {
     return { out, saved: undefined }
   }
 
+  /** What forward() keeps for the backward pass, without its result. */
+  forwardAgain(x: Tensor, { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
+    const { gate, up } = this.projections
+    return {
+      gate: gate.forward(x, undefined, invariance, training),
+      up: up.forward(x, undefined, invariance, training),
+    }
+  }
+
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the three weights. Frees what was saved. */
   backward(dout: Tensor, x: Tensor, saved: FeedForwardSaved, dx: Tensor): void {
     const { gate, up, down } = this.projections

@@ -1,4 +1,10 @@
-export { loadAdapter, readAdapterConfig, type SaveAdapterOptions, saveAdapter } from './adapter-files.js'
+export {
+  adapterConfigName,
+  loadAdapter,
+  readAdapterConfig,
+  type SaveAdapterOptions,
+  saveAdapter,
+} from './adapter-files.js'
 export {
   type LlamaConfig,
   type LlamaConfigInput,
@@ -6,6 +12,7 @@ export {
   type RopeScaling,
   readLlamaConfig,
 } from './config.js'
+export type { ActivationCheckpointing } from './decoder-layer.js'
 export type { GgufValue } from './gguf.js'
 export { KeyValueCache } from './key-value-cache.js'
 export { LlamaForCausalLM } from './llama.js'

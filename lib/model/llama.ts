@@ -1,8 +1,14 @@
 import { AlmaError } from '../errors.js'
 import { type Device, type DType, ops, Tensor } from '../runtime/index.js'
 import { Attention } from './attention.js'
+import { chunkedCrossEntropy } from './chunked-cross-entropy.js'
 import type { LlamaConfig } from './config.js'
-import { DecoderLayer, type DecoderLayerSaved, type ResidualStream } from './decoder-layer.js'
+import {
+  type ActivationCheckpointing,
+  DecoderLayer,
+  type DecoderLayerSaved,
+  type ResidualStream,
+} from './decoder-layer.js'
 import { FeedForward } from './feed-forward.js'
 import type { ForwardContext } from './forward-context.js'
 import type { KeyValueCache } from './key-value-cache.js'
@@ -46,6 +52,7 @@ export class LlamaForCausalLM {
   readonly #norm: RmsNorm
   readonly #output: Linear
   readonly #rope: RopeCache
+  #activationCheckpointing: ActivationCheckpointing = 'none'
   #disposed = false
 
   /** Takes over the tensors. Use `loadLlama` or `createLlama` to get one. */
@@ -105,6 +112,16 @@ export class LlamaForCausalLM {
     for (const [name, parameter] of this.#parameters) yield [name, parameter.tensor]
   }
 
+  /** What the layers compute again in training passes instead of keeping it; default `'none'`. */
+  get activationCheckpointing(): ActivationCheckpointing {
+    return this.#activationCheckpointing
+  }
+
+  set activationCheckpointing(value: ActivationCheckpointing) {
+    this.#activationCheckpointing = value
+    for (const layer of this.#layers) layer.activationCheckpointing = value
+  }
+
   /** What training changes, for the trainer and the optimizer: all weights, or those of the adapter. */
   parameters(): IterableIterator<Parameter> {
     return this.adapter?.parameters() ?? this.#parameters.values()
@@ -123,24 +140,18 @@ export class LlamaForCausalLM {
    * rounding only. For weights that are files in memory, copies take their place.
    */
   merge(adapter: LoraAdapter, sign: 1 | -1 = 1): void {
-    for (const [module, { a, b, scaling }] of adapter.pairs) {
+    for (const [module, pair] of adapter.pairs) {
       const parameter = this.#parameters.get(`${module}.weight`)
       if (parameter === undefined) throw new AlmaError('ERR_ALMA_ADAPTER', `the model has no module ${module}`)
       const { tensor } = parameter
-      // The sum is formed in f32 and rounded once, whatever the weights are stored as.
-      using update = ops.matmul(b.tensor, a.tensor)
-      ops.scale(update, sign * scaling, update)
-      const merged = Tensor.empty(this.device, tensor.shape, 'f32')
-      ops.cast(tensor, merged)
-      ops.add(merged, update, merged)
+      const merged = pair.mergedWith(tensor, sign)
       if (parameter.gradient !== undefined) {
+        // The tensor is part of the optimizer's memory.
         ops.cast(merged, tensor)
         merged.dispose()
         continue
       }
-      parameter.tensor =
-        tensor.dtype === 'f32' ? merged : ops.cast(merged, Tensor.empty(this.device, tensor.shape, tensor.dtype))
-      if (parameter.tensor !== merged) merged.dispose()
+      parameter.tensor = merged
       tensor.dispose()
     }
   }
@@ -161,7 +172,15 @@ export class LlamaForCausalLM {
    * Logits f32 [rows, vocabSize] of the wanted rows. Enqueues the pass and returns; the caller disposes the result.
    */
   forward(tokens: TokenRows, options: ForwardOptions = {}): Tensor {
-    const { cache, logitRows, invariance = 'none' } = options
+    using wanted = this.#wantedRows(tokens, options)
+    // Of a pass over prompts few rows are wanted, and the output layer is the largest weight.
+    const order = (options.invariance ?? 'none') === 'none' ? 'none' : 'fewRows'
+    const logits = Tensor.empty(this.device, [wanted.shape[0] ?? 0, this.config.vocabSize], 'f32')
+    return this.#output.forward(wanted, logits, order)
+  }
+
+  /** The normalised rows that the output layer takes. */
+  #wantedRows(tokens: TokenRows, { cache, logitRows, invariance = 'none' }: ForwardOptions): Tensor {
     const context = this.#context(tokens, false, invariance)
     let stream: ResidualStream = { hidden: this.#embed(tokens.ids), branch: undefined }
     this.#layers.forEach((layer, index) => {
@@ -170,13 +189,10 @@ export class LlamaForCausalLM {
     const { sum, normed, inverseRms } = this.#norm.forward(stream.hidden, stream.branch, false)
     sum.dispose()
     inverseRms.dispose()
-    const wanted = logitRows === undefined ? normed : ops.gatherRows(normed, logitRows)
-    // Of a pass over prompts few rows are wanted, and the output layer is the largest weight.
-    const order = invariance === 'none' ? 'none' : 'fewRows'
-    const logits = this.#output.forward(wanted, this.#logitsFor(wanted), order)
-    wanted.dispose()
+    if (logitRows === undefined) return normed
+    const wanted = ops.gatherRows(normed, logitRows)
     normed.dispose()
-    return logits
+    return wanted
   }
 
   /**
@@ -196,7 +212,7 @@ export class LlamaForCausalLM {
       stream = result.stream
       if (result.saved !== undefined) saved.push(result.saved)
     }
-    const norm = this.#norm.forward(stream.hidden, stream.branch, true)
+    const norm = this.#norm.forward(stream.hidden, stream.branch, this.#activationCheckpointing !== 'full')
     const dstream = Tensor.empty(this.device, norm.sum.shape, norm.sum.dtype)
     this.#lossBackward(norm, targets, gradScale, lossSum, dstream)
     for (const layer of this.#layers.toReversed()) {
@@ -212,9 +228,8 @@ export class LlamaForCausalLM {
     using targets = nextTokenTargets(this.device, batch)
     if (targets.count === 0) return
     using tokens = new PackedSequences(this.device, batch.inputIds)
-    using logits = this.forward(tokens, targets.rows === undefined ? {} : { logitRows: targets.rows })
-    using nll = ops.crossEntropy(logits, targets.ids)
-    ops.reduceSum(nll, { out: lossSum, accumulate: true })
+    using wanted = this.#wantedRows(tokens, targets.rows === undefined ? {} : { logitRows: targets.rows })
+    chunkedCrossEntropy(this.#output, wanted, targets.ids, { lossSum })
   }
 
   /** Raw scores for every token of every sequence: one [length × vocabSize] array a sequence. */
@@ -303,10 +318,6 @@ export class LlamaForCausalLM {
     return { positions, bounds, ropeTable: this.#rope.table(longest), training, invariance }
   }
 
-  #logitsFor(rows: Tensor): Tensor {
-    return Tensor.empty(this.device, [rows.shape[0] ?? 0, this.config.vocabSize], 'f32')
-  }
-
   /** The loss and its gradient with respect to the stream before the last norm, written to `dstream`. */
   #lossBackward(
     norm: RmsNormResult,
@@ -317,13 +328,8 @@ export class LlamaForCausalLM {
   ): void {
     // Only the rows that have a target pass through the output layer: for a translation that is its second half.
     const counted = targets.rows === undefined ? norm.normed : ops.gatherRows(norm.normed, targets.rows)
-    const logits = this.#output.forward(counted, this.#logitsFor(counted))
-    const nll = ops.crossEntropy(logits, targets.ids, { dlogits: logits, gradScale })
-    ops.reduceSum(nll, { out: lossSum, accumulate: true })
-    this.#output.backwardWeight(logits, counted)
-    let dnormed = this.#output.backwardInput(logits, counted)
-    logits.dispose()
-    nll.dispose()
+    chunkedCrossEntropy(this.#output, counted, targets.ids, { lossSum, gradScale })
+    let dnormed = counted
     if (targets.rows !== undefined) {
       dnormed = ops.fill(norm.normed, 0)
       ops.scatterRows(counted, targets.rows, dnormed)

@@ -22,10 +22,8 @@ export class RopeCache {
   table(positions: number): ops.RopeTable {
     if (this.#table === undefined || positions > this.#positions) {
       this.dispose()
-      let capacity = FIRST_POSITIONS
-      while (capacity < positions) capacity *= 2
-      this.#positions = capacity
-      this.#table = buildTable(this.#device, this.#inverseFrequencies, capacity)
+      this.#positions = ropePositions(positions)
+      this.#table = buildTable(this.#device, this.#inverseFrequencies, this.#positions)
     }
     return this.#table
   }
@@ -35,6 +33,13 @@ export class RopeCache {
     this.#table?.sine.dispose()
     this.#table = undefined
   }
+}
+
+/** Positions of a table for so many: a power of two, so that it does not grow with every longer sequence. */
+export function ropePositions(positions: number): number {
+  let capacity = FIRST_POSITIONS
+  while (capacity < positions) capacity *= 2
+  return capacity
 }
 
 function buildTable(device: Device, inverseFrequencies: Float64Array, positions: number): ops.RopeTable {

@@ -11,8 +11,12 @@ export interface MicroBatch extends TrainingBatch {
   readonly targets: number
 }
 
-/** Cuts examples into micro-batches of `size` sequences, or of up to {@link MICRO_BATCH_TOKENS} tokens (one sequence at least). */
-export function microBatches(examples: readonly TrainingExample[], size?: number): MicroBatch[] {
+/** Cuts examples into micro-batches of `size` sequences, or of up to `mostTokens` tokens (one sequence at least). */
+export function microBatches(
+  examples: readonly TrainingExample[],
+  size?: number,
+  mostTokens: number = MICRO_BATCH_TOKENS,
+): MicroBatch[] {
   const batches: MicroBatch[] = []
   let group: TrainingExample[] = []
   let tokens = 0
@@ -24,7 +28,7 @@ export function microBatches(examples: readonly TrainingExample[], size?: number
     tokens = 0
   }
   for (const example of examples) {
-    const full = size === undefined ? tokens + example.inputIds.length > MICRO_BATCH_TOKENS : group.length >= size
+    const full = size === undefined ? tokens + example.inputIds.length > mostTokens : group.length >= size
     if (full) close()
     group.push(example)
     tokens += example.inputIds.length

@@ -32,6 +32,8 @@ export interface TrainingState {
   readonly tokens: number
   readonly seconds: number
   readonly skippedSteps: number
+  /** Tokens of a micro-batch, where the stage does not say its size: the sums depend on it. */
+  readonly microBatchTokens?: number
 }
 
 export type NamedTensors = Iterable<readonly [name: string, tensor: Tensor]>
@@ -91,6 +93,12 @@ export async function readCheckpoint(output: string): Promise<Checkpoint | undef
   const folder = join(root, newest)
   const path = join(folder, stateFile)
   const state = await readJsonFile(path, 'ERR_ALMA_CHECKPOINT')
+  if (isObject(state) && typeof state.format === 'number' && state.format > FORMAT) {
+    throw new AlmaError(
+      'ERR_ALMA_CHECKPOINT',
+      `${path}: written by a newer version of alma-native: format ${state.format}, this version reads ${FORMAT}`,
+    )
+  }
   if (!isObject(state) || state.format !== FORMAT || !Array.isArray(state.stages)) {
     throw new AlmaError(
       'ERR_ALMA_CHECKPOINT',

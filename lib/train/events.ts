@@ -1,5 +1,6 @@
 /** What a training run tells while it runs, and what it returns. */
 import type { DataReport } from './data-report.js'
+import type { MemoryPlan } from './memory-plan.js'
 import type { ResolvedStage, Stage } from './stages.js'
 
 export interface StepRecord {
@@ -65,6 +66,7 @@ export interface RunEvent {
 
 export type TrainingEvent =
   | RunEvent
+  | (StageEvent & { readonly type: 'memory'; readonly plan: MemoryPlan })
   | (StageEvent & { readonly type: 'data'; readonly report: DataReport })
   | (StageEvent & { readonly type: 'stage'; readonly steps: number; readonly resumedAt: number })
   | (StageEvent & {

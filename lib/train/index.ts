@@ -11,6 +11,7 @@ export type {
   ValidationRecord,
 } from './events.js'
 export { type FinetuneOptions, finetune } from './finetune.js'
+export type { CheckpointingOption, MemoryNeed, MemoryPlan } from './memory-plan.js'
 export { Optimizer, type OptimizerOptions } from './optimizer.js'
 export { createProgressReporter, type ProgressReporter } from './progress.js'
 export { type Recipe, readRecipe } from './recipe.js'

@@ -2,7 +2,7 @@ import type { LlamaForCausalLM, Parameter } from '../model/index.js'
 import { type Device, ops, Tensor } from '../runtime/index.js'
 
 /** Parameters begin at multiples of 16 elements, one cache line of f32: kernels then never share a line between two of them. */
-const ALIGNMENT = 16
+export const ARENA_ALIGNMENT = 16
 
 /**
  * The parameters of one kind of weight decay, with gradients and moments, each as one piece of memory: zeroing, the norm and the
@@ -12,36 +12,42 @@ export class ParameterArena {
   readonly decay: boolean
   readonly parameters: readonly Parameter[]
   readonly param: Tensor
-  /** f32 copy of bf16 parameters, which the optimizer really changes. */
+  /** f32 copy of bf16 parameters, which the optimizer really changes. Without one it rounds stochastically. */
   readonly master: Tensor | undefined
   readonly grad: Tensor
   readonly expAvg: Tensor
   readonly expAvgSq: Tensor
   readonly #offsets: readonly number[]
 
-  constructor(device: Device, parameters: readonly Parameter[], decay: boolean) {
+  constructor(
+    device: Device,
+    parameters: readonly Parameter[],
+    { decay, master }: { readonly decay: boolean; readonly master: boolean },
+  ) {
     this.decay = decay
     this.parameters = parameters
     const offsets: number[] = []
     let size = 0
     for (const { tensor } of parameters) {
       offsets.push(size)
-      size += Math.ceil(tensor.count / ALIGNMENT) * ALIGNMENT
+      size += Math.ceil(tensor.count / ARENA_ALIGNMENT) * ARENA_ALIGNMENT
     }
     this.#offsets = offsets
     const dtype = parameters[0]?.tensor.dtype ?? 'f32'
     this.param = Tensor.zeros(device, [size], dtype)
-    this.grad = Tensor.zeros(device, [size], 'f32')
-    this.expAvg = Tensor.zeros(device, [size], 'f32')
-    this.expAvgSq = Tensor.zeros(device, [size], 'f32')
     for (const [index, parameter] of parameters.entries()) {
       const moved = this.part(this.param, index)
       ops.cast(parameter.tensor, moved)
       parameter.tensor.dispose()
       parameter.tensor = moved
-      parameter.gradient = this.part(this.grad, index)
     }
-    this.master = dtype === 'bf16' ? ops.cast(this.param, Tensor.empty(device, [size], 'f32')) : undefined
+    // Twice the weights are in memory until now; where they were before must make room for what comes.
+    device.releaseCachedMemory()
+    this.grad = Tensor.zeros(device, [size], 'f32')
+    this.expAvg = Tensor.zeros(device, [size], 'f32')
+    this.expAvgSq = Tensor.zeros(device, [size], 'f32')
+    for (const [index, parameter] of parameters.entries()) parameter.gradient = this.part(this.grad, index)
+    this.master = dtype === 'bf16' && master ? ops.cast(this.param, Tensor.empty(device, [size], 'f32')) : undefined
   }
 
   /** The part of one of the arena's tensors that belongs to parameter `index`, as a view. */
@@ -74,16 +80,28 @@ export class ParameterArena {
   }
 }
 
-/** Two arenas, with and without weight decay: norms (`*norm.weight`) have none, as in ALMA. */
-export function arenasOf(model: LlamaForCausalLM): ParameterArena[] {
+/** Norms (`*norm.weight`) have no weight decay, as in ALMA. */
+export const isNorm = (name: string): boolean => name.endsWith('norm.weight')
+
+/**
+ * Two arenas, with and without weight decay. Without `master`, bf16 weights have no f32 copies and are rounded stochastically; norms, which
+ * are few and near 1, have copies all the same.
+ */
+export function arenasOf(
+  model: LlamaForCausalLM,
+  { master = true }: { readonly master?: boolean } = {},
+): ParameterArena[] {
   const all = [...model.parameters()]
-  const isNorm = ({ name }: Parameter): boolean => name.endsWith('norm.weight')
   return [
     new ParameterArena(
       model.device,
-      all.filter((parameter) => !isNorm(parameter)),
-      true,
+      all.filter(({ name }) => !isNorm(name)),
+      { decay: true, master },
     ),
-    new ParameterArena(model.device, all.filter(isNorm), false),
+    new ParameterArena(
+      model.device,
+      all.filter(({ name }) => isNorm(name)),
+      { decay: false, master: true },
+    ),
   ]
 }

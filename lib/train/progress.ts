@@ -2,6 +2,7 @@
 import { droppedText } from './data-check.js'
 import { type DataReport, findingNames } from './data-report.js'
 import type { TrainingEvent, ValidationRecord } from './events.js'
+import { describePlan } from './memory-plan.js'
 import { openRunLog } from './run-log.js'
 
 /** A place to write to; process.stderr is one. */
@@ -95,6 +96,8 @@ function describe(event: TrainingEvent): string | undefined {
       return `${stage} ${evaluated(event.record)}${event.best ? ' (best)' : ''}`
     case 'checkpoint':
       return `${stage} step ${event.step}: checkpoint ${event.path}`
+    case 'memory':
+      return `${stage} memory: ${describePlan(event.plan)}`
     case 'data':
       return dataLines(stage, event.report).join('\n')
     case 'stoppedEarly':

@@ -16,12 +16,15 @@ import {
   writeBestWeights,
   writeCheckpoint,
 } from './checkpoint.js'
+import { writeDivergedBatch } from './diverged-batch.js'
 import { Evaluation } from './evaluation.js'
 import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
 import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
+import type { MemoryPlan } from './memory-plan.js'
 import { Optimizer } from './optimizer.js'
 import { learningRateAt, warmupSteps } from './schedule.js'
 import { isCounted, StageCorpus } from './stage-corpus.js'
+import { earlierMicroBatchTokens, planStage } from './stage-memory.js'
 import type { ResolvedStage } from './stages.js'
 
 /** Steps in a row without finite gradients after which going on is pointless. */
@@ -71,6 +74,7 @@ export async function trainStage(run: StageRun): Promise<StageReport> {
 
 class StageTrainer {
   readonly #run: StageRun
+  readonly #plan: MemoryPlan
   readonly #optimizer: Optimizer
   /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
   readonly #lossSum: Tensor
@@ -92,8 +96,12 @@ class StageTrainer {
 
   constructor(run: StageRun) {
     this.#run = run
-    const { betas, epsilon, weightDecay, maxGradNorm } = run.stage
-    this.#optimizer = new Optimizer(run.model, { betas, epsilon, weightDecay, maxGradNorm })
+    const { model, stage, checkpoint } = run
+    const keptTokens = checkpoint && (checkpoint.state.microBatchTokens ?? earlierMicroBatchTokens)
+    this.#plan = planStage(model, stage, run.index, keptTokens)
+    model.activationCheckpointing = this.#plan.activationCheckpointing
+    const { betas, epsilon, weightDecay, maxGradNorm, stochasticRounding = false, seed } = stage
+    this.#optimizer = new Optimizer(model, { betas, epsilon, weightDecay, maxGradNorm, stochasticRounding, seed })
     this.#lossSum = Tensor.zeros(run.model.device, [1], 'f32')
     this.#gradScale = Tensor.zeros(run.model.device, [1], 'f32')
     this.#microStep = Tensor.zeros(run.model.device, [1], 'i32')
@@ -104,6 +112,7 @@ class StageTrainer {
   async run(): Promise<StageReport> {
     const { tokenizer, stage, index, checkpoint, signal } = this.#run
     signal?.throwIfAborted()
+    this.#emit({ type: 'memory', plan: this.#plan })
     if (checkpoint !== undefined) await this.#restore(checkpoint)
     const { tokenCache } = this.#run
     const corpus = await StageCorpus.open(tokenizer, stage, {
@@ -165,6 +174,7 @@ class StageTrainer {
   }
 
   async dispose(): Promise<void> {
+    this.#run.model.activationCheckpointing = 'none'
     this.#optimizer.dispose()
     this.#lossSum.dispose()
     this.#gradScale.dispose()
@@ -187,7 +197,7 @@ class StageTrainer {
     }
     if (examples.length === 0) return undefined
     this.#run.model.checkTokenIds(examples.map(({ inputIds }) => inputIds))
-    const micro = microBatches(examples, stage.microBatchSize)
+    const micro = microBatches(examples, stage.microBatchSize, this.#plan.microBatchTokens)
     return {
       micro,
       tokens: micro.reduce((sum, batch) => sum + batch.tokens, 0),
@@ -213,7 +223,7 @@ class StageTrainer {
       if (stage.compat !== undefined) this.#gradScale.write([1 / Math.max(1, micro.targets) / batch.micro.length])
       model.forwardBackward(micro, this.#gradScale, this.#lossSum)
     }
-    this.#optimizer.step(learningRate)
+    this.#optimizer.step(learningRate, this.#lossSum)
     this.#step++
     return { step: this.#step, learningRate, tokens: batch.tokens }
   }
@@ -225,9 +235,10 @@ class StageTrainer {
     ])
     this.#examples = batch.examples
     this.#tokens += batch.tokens
-    const loss = lossSum / Math.max(1, batch.targets)
-    this.#losses.push({ ...started, loss, gradNorm })
-    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
+    const record = { ...started, loss: lossSum / Math.max(1, batch.targets), gradNorm }
+    const { loss } = record
+    this.#losses.push(record)
+    if (isFiniteStep(record)) {
       this.#skippedInARow = 0
       return
     }
@@ -235,13 +246,19 @@ class StageTrainer {
     this.#skippedInARow++
     const reason = `loss ${loss}, gradient norm ${gradNorm}: no weight was changed`
     this.#emit({ type: 'skipped', step: this.#step, reason })
-    if (this.#skippedInARow >= MOST_SKIPPED_IN_A_ROW) {
-      throw new AlmaError(
-        'ERR_ALMA_DIVERGED',
-        `stage ${this.#run.index + 1}, step ${this.#step}: ${MOST_SKIPPED_IN_A_ROW} steps in a row without finite gradients ` +
-          `(${reason}); try a lower learningRate than ${this.#run.stage.learningRate} or a longer warm-up`,
-      )
-    }
+    if (this.#skippedInARow >= MOST_SKIPPED_IN_A_ROW) await this.#stopDiverged(record, batch, reason)
+  }
+
+  async #stopDiverged(record: StepRecord, { micro }: StepBatch, reason: string): Promise<never> {
+    const { output, index, tokenizer, stage } = this.#run
+    const path =
+      output === undefined ? undefined : await writeDivergedBatch(output, { stage: index, record, micro }, tokenizer)
+    throw new AlmaError(
+      'ERR_ALMA_DIVERGED',
+      `stage ${index + 1}, step ${this.#step}: ${MOST_SKIPPED_IN_A_ROW} steps in a row without finite gradients ` +
+        `(${reason}); try a lower learningRate than ${stage.learningRate} or a longer warm-up` +
+        `${path === undefined ? '' : `; the last of their batches is in ${path}`}`,
+    )
   }
 
   async #evaluate(): Promise<void> {
@@ -278,6 +295,7 @@ class StageTrainer {
       tokens: this.#tokens,
       seconds: this.#seconds,
       skippedSteps: this.#skipped,
+      microBatchTokens: this.#plan.microBatchTokens,
     }
     const path = await withTensors(this.#state(), (tensors) => writeCheckpoint(output, state, tensors))
     this.#emit({ type: 'checkpoint', step: this.#step, path })
@@ -287,7 +305,8 @@ class StageTrainer {
     const { state } = checkpoint
     this.#step = state.step
     this.#examples = state.examples
-    this.#losses = [...state.losses]
+    this.#losses = state.losses.map(withNumbers)
+    this.#skippedInARow = this.#losses.length - 1 - this.#losses.findLastIndex(isFiniteStep)
     this.#validation = [...state.validation]
     this.#tokens = state.tokens
     this.#seconds = state.seconds
@@ -366,6 +385,14 @@ type EventWithoutStage = TrainingEvent extends infer Event
     ? Omit<Event, 'stage' | 'kind'>
     : never
   : never
+
+const isFiniteStep = ({ loss, gradNorm }: StepRecord): boolean => Number.isFinite(loss) && Number.isFinite(gradNorm)
+
+/** JSON has no NaN: what was not finite came back as null. */
+function withNumbers(record: StepRecord): StepRecord {
+  const { loss, gradNorm } = record as { readonly loss: number | null; readonly gradNorm: number | null }
+  return { ...record, loss: loss ?? Number.NaN, gradNorm: gradNorm ?? Number.NaN }
+}
 
 /** Uses views and disposes them. */
 async function withTensors<T>(tensors: NamedTensors, use: (tensors: NamedTensors) => Promise<T>): Promise<T> {

@@ -9,11 +9,12 @@ namespace alma {
 
 namespace {
 // Sizes are rounded up to an eighth of their power of two (at least 256 bytes): at most 12.5 % is wasted, and activations of
-// slightly different lengths share their blocks.
+// slightly different lengths share their blocks. From a gigabyte on they are rounded up to 2 MiB only: such tensors are made once, and
+// the optimizer's state of a 7B model would otherwise waste gigabytes. lib/train/memory-trace.ts counts with the same sizes.
 size_t size_class(size_t bytes) {
   size_t power = 256;
   while (power * 2 <= bytes) power *= 2;
-  const size_t step = std::max<size_t>(power / 8, 256);
+  const size_t step = power >= (size_t{1} << 30) ? size_t{2} << 20 : std::max<size_t>(power / 8, 256);
   return (std::max<size_t>(bytes, 1) + step - 1) / step * step;
 }
 }  // namespace

@@ -1,12 +1,14 @@
 /** A training run in a process of its own, killed without warning, and resumed: not one bit may differ. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { TestRandom } from '../support/random.js'
 import { type TinyData, tinyAlma, tinyData } from './support.js'
 
+const trainUntilKilled = fileURLToPath(new URL('../support/train-until-killed.mjs', import.meta.url))
 const main = fileURLToPath(new URL('../../dist/lib/cli/main.js', import.meta.url))
 
 let data: TinyData
@@ -93,4 +95,100 @@ test('killed twice with SIGKILL and resumed, a run ends with the same weights an
   const [whole, killed] = [results('whole'), results('killed')]
   expect(killed.losses).toEqual(whole.losses)
   expect(killed.weights.equals(whole.weights)).toBe(true)
+})
+
+describe('a process of a user', () => {
+  const steps = 16
+  const stages = () => [
+    {
+      kind: 'monolingual',
+      sources: [{ path: data.english, language: 'en' }],
+      blockSize: 16,
+      batchSize: 4,
+      maxSteps: steps,
+      saveSteps: 2,
+    },
+    {
+      kind: 'parallel',
+      pairs: [{ path: data.train, from: 'de', to: 'en' }],
+      validation: [{ path: data.validation, from: 'de', to: 'en' }],
+      batchSize: 6,
+      microBatchSize: 2,
+      maxSteps: steps,
+      saveSteps: 3,
+      evaluationSteps: 5,
+      learningRate: 3e-3,
+    },
+  ]
+
+  interface Run {
+    readonly killAt?: number
+    readonly resume?: boolean
+    /** Largest file that the process may write, bytes: the next byte fails, as on a full disk. */
+    readonly largestFile?: number
+  }
+
+  async function run(output: string, { killAt = Number.MAX_SAFE_INTEGER, resume = false, largestFile }: Run) {
+    const settings = {
+      model: join(data.folder, 'base'),
+      stages: stages(),
+      output: join(data.folder, output),
+      resume,
+      killAt,
+      device: process.env.ALMA_DEVICE ?? 'cpu',
+    }
+    const args = [trainUntilKilled, JSON.stringify(settings)]
+    const limit = `ulimit -f ${Math.floor((largestFile ?? 0) / 512)} && exec "$@"`
+    const [command, ...rest] =
+      largestFile === undefined
+        ? [process.execPath, ...args]
+        : ['/bin/sh', '-c', limit, 'sh', process.execPath, ...args]
+    const child = spawn(command as string, rest, { stdio: ['ignore', 'ignore', 'pipe'] })
+    let errors = ''
+    child.stderr?.on('data', (chunk) => {
+      errors += chunk
+    })
+    return { exit: await ended(child), errors }
+  }
+
+  let whole: ReturnType<typeof results>
+  beforeAll(async () => {
+    expect(await run('whole-run', {})).toEqual({ exit: 0, errors: '' })
+    whole = results('whole-run')
+  })
+
+  test('killed with SIGKILL at ten random steps, it ends with the same bits', async () => {
+    const random = new TestRandom(17)
+    const all = Array.from({ length: 2 * steps }, (_, i) => i + 1)
+    const kills = Array.from({ length: 10 }, () => all.splice(random.below(all.length), 1)[0] as number)
+    for (const [i, killAt] of kills.sort((a, b) => a - b).entries()) {
+      expect(await run('killed-run', { killAt, resume: i > 0 }), `killed at ${killAt}`).toEqual({
+        exit: 'SIGKILL',
+        errors: '',
+      })
+    }
+    expect(await run('killed-run', { resume: true })).toEqual({ exit: 0, errors: '' })
+    const killed = results('killed-run')
+    expect(killed.losses).toEqual(whole.losses)
+    expect(killed.weights.equals(whole.weights)).toBe(true)
+  })
+
+  test.skipIf(process.platform === 'win32')(
+    'a disk that fills up during a checkpoint leaves the last good one, from which the run goes on',
+    async () => {
+      expect((await run('full-disk', { killAt: 7 })).exit).toBe('SIGKILL')
+      const root = join(data.folder, 'full-disk', 'checkpoints')
+      const [checkpoint = ''] = checkpoints('full-disk')
+      const tensors = join(root, checkpoint, 'training-state.safetensors')
+      const before = { entries: readdirSync(root), bytes: readFileSync(tensors) }
+
+      const { exit, errors } = await run('full-disk', { resume: true, largestFile: statSync(tensors).size / 2 })
+      expect(exit).toBe(1)
+      expect(errors).toMatch(/^ERR_ALMA_IO: .*checkpoints/)
+      expect({ entries: readdirSync(root), bytes: readFileSync(tensors) }).toEqual(before)
+
+      expect(await run('full-disk', { resume: true })).toEqual({ exit: 0, errors: '' })
+      expect(results('full-disk').weights.equals(whole.weights)).toBe(true)
+    },
+  )
 })
