@@ -196,30 +196,44 @@ function microBatchesOf({ microBatchSize, microBatchTokens, longest, batchSize }
 
 /** For a request that nothing fits as it is. */
 function whatWouldFit(request: MemoryRequest): string {
-  const { microBatchSize, microBatchTokens: _, dtype, lora, stochasticRounding, ...rest } = request
-  const adapter = lora === undefined ? {} : { lora }
-  const smaller = { dtype, ...adapter, stochasticRounding: stochasticRounding ?? false }
-  const ideas: [name: string, request: MemoryRequest][] = []
-  for (let size = Math.floor((microBatchSize ?? 1) / 2); size >= 1; size = Math.floor(size / 2)) {
-    ideas.push([`microBatchSize ${size}`, { ...rest, ...smaller, microBatchSize: size }])
-  }
-  ideas.push(["activationCheckpointing 'auto'", { ...rest, ...smaller, activationCheckpointing: 'auto' }])
-  if (dtype === 'bf16' && lora === undefined && stochasticRounding !== true) {
-    ideas.push(['stochasticRounding', { ...rest, dtype, stochasticRounding: true, activationCheckpointing: 'auto' }])
-  }
-  if (lora === undefined) ideas.push(['lora', { ...rest, dtype, lora: defaultLora, activationCheckpointing: 'auto' }])
-  if (rest.longest > FEW_TOKENS / 8) {
-    ideas.push([
-      `sequences of at most ${FEW_TOKENS / 8} tokens`,
-      { ...rest, ...smaller, longest: FEW_TOKENS / 8, activationCheckpointing: 'auto' },
-    ])
-  }
-  for (const [name, idea] of ideas) {
+  const ideas = [
+    ...smallerSizes(request),
+    ...otherOptions(request).map(([name, options]): Idea => [name, { ...request, ...options }]),
+  ]
+  const fitting = ideas.flatMap(([name, idea]) => {
     const size = microBatchesOf(idea).at(-1) as MicroBatchChoice
     const plan = planned(idea, size, modesOf(idea.activationCheckpointing).at(-1) as ActivationCheckpointing)
-    if (fits(plan)) return `${name} would fit: ${gigabytes(plan.need.total)}`
+    return fits(plan) ? [`${name} (${gigabytes(plan.need.total)})`] : []
+  })
+  return fitting.length === 0 ? 'nothing would fit but a smaller model' : `what would fit: ${fitting.join(', or ')}`
+}
+
+type Idea = readonly [name: string, request: MemoryRequest]
+
+/** The largest half, quarter, … of a micro-batch that fits. */
+function smallerSizes(request: MemoryRequest): Idea[] {
+  const mode = modesOf(request.activationCheckpointing).at(-1) as ActivationCheckpointing
+  for (let size = Math.floor((request.microBatchSize ?? 1) / 2); size >= 1; size = Math.floor(size / 2)) {
+    const smaller = { ...request, microBatchSize: size }
+    if (fits(planned(smaller, microBatchesOf(smaller)[0] as MicroBatchChoice, mode))) {
+      return [[`microBatchSize ${size}`, smaller]]
+    }
   }
-  return 'nothing would fit but a smaller model'
+  return []
+}
+
+function otherOptions(request: MemoryRequest): [name: string, options: Partial<MemoryRequest>][] {
+  const { dtype, lora, stochasticRounding, longest } = request
+  const auto = { activationCheckpointing: 'auto' } as const
+  const short = FEW_TOKENS / 8
+  const others: [string, Partial<MemoryRequest>][] = []
+  if (request.activationCheckpointing !== 'auto') others.push(["activationCheckpointing 'auto'", auto])
+  if (longest > short) others.push([`sequences of at most ${short} tokens`, { ...auto, longest: short }])
+  if (dtype === 'bf16' && lora === undefined && stochasticRounding !== true) {
+    others.push(['stochasticRounding', { ...auto, stochasticRounding: true }])
+  }
+  if (lora === undefined) others.push(['lora', { ...auto, lora: defaultLora }])
+  return others
 }
 
 /** For the terminal: what is needed, of how much, and what was chosen. */
