@@ -1,4 +1,5 @@
-import { Adapters, adapterFolders, noActiveAdapter } from './alma/adapters.js'
+import { resolve } from 'node:path'
+import { Adapters, findModel, noActiveAdapter } from './alma/adapters.js'
 import { streamDocument, translateDocuments } from './alma/documents.js'
 import { Lifetime } from './alma/lifetime.js'
 import {
@@ -54,6 +55,8 @@ interface Parts {
   readonly tokenizer: Tokenizer | undefined
   /** Begins messages: the folder, or what stands for it. */
   readonly origin: string
+  /** The folder that the weights were loaded from. */
+  readonly folder?: string
   readonly ownsDevice: boolean
 }
 
@@ -76,25 +79,28 @@ export class Alma {
   readonly #tokenizer: Tokenizer | undefined
   readonly #origin: string
   readonly #ownsDevice: boolean
+  /** Where the weights under the adapters are on the disk as they are in memory; undefined once they were trained. */
+  #folder: string | undefined
   readonly #lifetime: Lifetime
   #disposal: Promise<void> | undefined
 
-  private constructor({ model, tokenizer, origin, ownsDevice }: Parts) {
+  private constructor({ model, tokenizer, origin, folder, ownsDevice }: Parts) {
     this.config = model.config
     this.device = model.device
     this.#base = model
-    this.#adapters = new Adapters(model)
+    this.#adapters = new Adapters(model, () => this.#baseChanged())
     this.#tokenizer = tokenizer
     this.#origin = origin
     this.#ownsDevice = ownsDevice
+    this.#folder = folder
     this.#lifetime = new Lifetime(`the model of ${origin}`)
   }
 
   /**
    * Loads a folder in the Hugging Face layout: config.json, safetensors weights and, for everything with text, tokenizer.model or
-   * tokenizer.json.
+   * tokenizer.json. The folder of a LoRA adapter stands for the model that its adapter_config.json names, with the adapter.
    *
-   * @throws AlmaError ERR_ALMA_CONFIG, ERR_ALMA_CHECKPOINT, ERR_ALMA_TOKENIZER, ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY,
+   * @throws AlmaError ERR_ALMA_CONFIG, ERR_ALMA_ADAPTER, ERR_ALMA_CHECKPOINT, ERR_ALMA_TOKENIZER, ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY,
    *   ERR_ALMA_DEVICE, ERR_ALMA_OPTION; the signal's reason.
    */
   static async load(directory: string, options: LoadOptions = {}): Promise<Alma> {
@@ -108,18 +114,24 @@ export class Alma {
     } = options
     signal?.throwIfAborted()
     return withDevice(options, async (device, ownsDevice) => {
-      const model = await loadLlama(device, directory, {
+      const { folder, adapters } = await findModel(directory, options.adapter, onWarning)
+      const model = await loadLlama(device, folder, {
         onWarning,
         ...(dtype !== undefined && { dtype }),
         ...(onProgress !== undefined && { onProgress }),
         ...(signal !== undefined && { signal }),
       })
       try {
-        const tokenizer = await loadTokenizer(directory, { vocabSize: model.config.vocabSize })
-        const alma = new Alma({ model, tokenizer, origin: directory, ownsDevice })
-        for (const [name, folder] of adapterFolders(options.adapter)) {
-          signal?.throwIfAborted()
-          await alma.#adapters.load(name, folder)
+        const tokenizer = await loadTokenizer(folder, { vocabSize: model.config.vocabSize })
+        const alma = new Alma({ model, tokenizer, origin: folder, folder, ownsDevice })
+        try {
+          for (const [name, adapterFolder] of adapters) {
+            signal?.throwIfAborted()
+            await alma.#adapters.load(name, adapterFolder)
+          }
+        } catch (error) {
+          alma.#adapters.dispose()
+          throw error
         }
         return alma
       } catch (error) {
@@ -312,9 +324,16 @@ export class Alma {
       const trainable = {
         model: this.#base,
         tokenizer: this.tokenizer,
-        adapterModel: (lora: LoraConfig, seed: number) => this.#adapters.toTrain(lora, seed),
-        mergeAdapter: () => this.#adapters.merge(),
-        save: (directory: string, saveOptions: SaveOptions) => this.save(directory, saveOptions),
+        adapterModel: (lora: LoraConfig, seed: number, baseTrained: boolean) => {
+          if (baseTrained) this.#baseChanged()
+          return this.#adapters.toTrain(lora, seed)
+        },
+        baseModel: () => {
+          this.#adapters.merge()
+          this.#baseChanged()
+          return this.#base
+        },
+        save: (directory: string) => this.save(directory),
       }
       return finetune(trainable, stages, { ...options, signal })
     })
@@ -332,23 +351,24 @@ export class Alma {
   }
 
   /**
-   * Writes weights, config.json and tokenizer in the Hugging Face layout; where an adapter is active, the adapter alone in PEFT's,
-   * unless `mergeAdapter` asks for the whole. A model that was in the folder stays whole until the new one is.
+   * Writes weights, config.json and tokenizer in the Hugging Face layout, with the active adapter added to the weights; or, where an
+   * adapter is active and the weights under it are those of the folder that was loaded, the adapter alone in PEFT's layout. The option
+   * `mergeAdapter` says which. What was in the folder stays whole until the new files are.
    *
    * @throws AlmaError ERR_ALMA_IO, ERR_ALMA_OPTION, ERR_ALMA_DISPOSED; the signal's reason.
    */
   async save(directory: string, options: SaveOptions = {}): Promise<void> {
     if (typeof directory !== 'string') throw optionError('directory', 'a folder', directory)
     requireSaveOptions(options)
-    const { mergeAdapter = false, ...rest } = options
+    const { mergeAdapter = this.#folder === undefined, ...rest } = options
     await this.#call(options.signal, async (signal) => {
       const { active } = this.#adapters
-      if (active !== undefined && !mergeAdapter) {
-        await saveAdapter(active.adapter, directory, { baseModel: this.#origin })
+      if (active === undefined || mergeAdapter) {
+        await saveModel(this.#adapters.model(), this.#tokenizer, directory, { ...rest, signal })
         return
       }
-      if (active !== undefined) this.#adapters.merge()
-      await saveModel(this.#base, this.#tokenizer, directory, { ...rest, signal })
+      const baseModel = this.#folder === undefined ? {} : { baseModel: resolve(this.#folder) }
+      await saveAdapter(active.adapter, directory, { base: this.#base, ...baseModel })
     })
   }
 
@@ -384,6 +404,10 @@ export class Alma {
       this.#lifetime.check()
       throw error
     }
+  }
+
+  #baseChanged(): void {
+    this.#folder = undefined
   }
 
   #translator(adapter?: string | false): Translator {

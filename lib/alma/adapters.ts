@@ -1,6 +1,17 @@
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { optionError } from '../decode/index.js'
 import { AlmaError } from '../errors.js'
-import { type LlamaForCausalLM, LoraAdapter, type LoraConfig, loadAdapter } from '../model/index.js'
+import {
+  adapterConfigName,
+  type LlamaForCausalLM,
+  LoraAdapter,
+  type LoraConfig,
+  loadAdapter,
+  loraModules,
+  loraScaling,
+  readAdapterConfig,
+} from '../model/index.js'
 
 interface Loaded {
   readonly adapter: LoraAdapter
@@ -15,9 +26,12 @@ export const defaultAdapterName = 'default'
 export class Adapters {
   readonly #base: LlamaForCausalLM
   readonly #loaded = new Map<string, Loaded>()
+  readonly #onMerge: () => void
 
-  constructor(base: LlamaForCausalLM) {
+  /** @param onMerge called when an adapter was added to the weights of the base model */
+  constructor(base: LlamaForCausalLM, onMerge: () => void = () => {}) {
     this.#base = base
+    this.#onMerge = onMerge
   }
 
   /** In the order in which they were loaded. */
@@ -43,7 +57,7 @@ export class Adapters {
 
   /** Loads a folder under a name; an adapter of that name is replaced once the new one is whole. */
   async load(name: string, directory: string): Promise<void> {
-    this.set(name, await loadAdapter(this.#base.device, this.#base.config, directory))
+    this.set(name, await loadAdapter(this.#base, directory))
   }
 
   set(name: string, adapter: LoraAdapter): LlamaForCausalLM {
@@ -66,7 +80,7 @@ export class Adapters {
    */
   toTrain(config: LoraConfig, seed: number): LlamaForCausalLM {
     const { active } = this
-    if (active !== undefined && sameForm(active.adapter.config, config)) {
+    if (active !== undefined && this.#isOfForm(active.adapter, config)) {
       // Dropout is a matter of the training, not of the adapter.
       const pairs = active.adapter.pairs
       return active.adapter.config.dropout === config.dropout
@@ -79,19 +93,31 @@ export class Adapters {
           )
     }
     this.merge()
-    return this.set(defaultAdapterName, LoraAdapter.create(this.#base.device, this.#base.config, config, seed))
+    return this.set(defaultAdapterName, LoraAdapter.create(this.#base, config, seed))
   }
 
   /** Merges the active adapter into the weights and lets go of all adapters: they were made for the weights as they were. */
   merge(): void {
     const { active } = this
-    if (active !== undefined) this.#base.merge(active.adapter)
+    if (active === undefined) return
+    this.#base.merge(active.adapter)
+    this.#onMerge()
     this.dispose()
   }
 
   dispose(): void {
     for (const loaded of this.#loaded.values()) free(loaded)
     this.#loaded.clear()
+  }
+
+  #isOfForm({ config, pairs }: LoraAdapter, wanted: LoraConfig): boolean {
+    const modules = loraModules(this.#base.config, wanted)
+    return (
+      config.rank === wanted.rank &&
+      loraScaling(config) === loraScaling(wanted) &&
+      modules.size === pairs.size &&
+      [...modules.keys()].every((module) => pairs.has(module))
+    )
   }
 
   #replaceConfig(adapter: LoraAdapter): LlamaForCausalLM {
@@ -109,16 +135,41 @@ function free({ model, adapter }: Loaded): void {
   adapter.dispose()
 }
 
-function sameForm(a: LoraConfig, b: LoraConfig): boolean {
-  const targets = ({ targetModules }: LoraConfig): string =>
-    typeof targetModules === 'string' ? targetModules : [...targetModules].sort().join()
-  return a.rank === b.rank && a.alpha === b.alpha && a.useRslora === b.useRslora && targets(a) === targets(b)
-}
+type AdapterOption = string | Readonly<Record<string, string>>
 
 /** Names and folders of the option `adapter`. */
-export function adapterFolders(option: string | Readonly<Record<string, string>> | undefined): [string, string][] {
-  if (option === undefined) return []
+function adapterFolders(option: AdapterOption): [string, string][] {
   return typeof option === 'string' ? [[defaultAdapterName, option]] : Object.entries(option)
+}
+
+/**
+ * Where the weights of a folder are, and which adapters go with them: the folder of an adapter stands for its base model with it.
+ *
+ * @throws AlmaError ERR_ALMA_ADAPTER when the base model is not there
+ */
+export async function findModel(
+  directory: string,
+  option: AdapterOption | undefined,
+  onWarning: (message: string) => void,
+): Promise<{ folder: string; adapters: [string, string][] }> {
+  const named = option === undefined ? [] : adapterFolders(option)
+  const holdsAdapter = existsSync(join(directory, adapterConfigName))
+  if (!holdsAdapter || existsSync(join(directory, 'config.json'))) {
+    const used = named.some(([, folder]) => resolve(folder) === resolve(directory))
+    if (holdsAdapter && !used) {
+      onWarning(`${directory}: has an adapter beside the model, which is not used; the option adapter names its folder`)
+    }
+    return { folder: directory, adapters: named }
+  }
+  const { baseModel } = await readAdapterConfig(directory)
+  const candidates = baseModel === undefined ? [] : [baseModel, resolve(directory, baseModel)]
+  const folder = candidates.find((candidate) => existsSync(join(candidate, 'config.json')))
+  if (folder !== undefined) return { folder, adapters: option === undefined ? adapterFolders(directory) : named }
+  throw new AlmaError(
+    'ERR_ALMA_ADAPTER',
+    `${directory}: an adapter without its base model (base_model_name_or_path: ${JSON.stringify(baseModel ?? null)}); ` +
+      'load the base model with the option adapter',
+  )
 }
 
 export function noActiveAdapter(): AlmaError {

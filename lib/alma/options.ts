@@ -136,8 +136,8 @@ export interface SaveOptions {
   /** Largest weight file, bytes. Default 5 GB, as Hugging Face. */
   readonly maxShardBytes?: number
   /**
-   * Where an adapter is active: `true` merges it into the weights first and writes the whole model, `false` writes the adapter alone
-   * (PEFT). Default false.
+   * Where an adapter is active: `true` writes the whole model with the adapter added to its weights, `false` the adapter alone (PEFT).
+   * Default: false when the weights under the adapter are on the disk as they were loaded, true when they are not.
    */
   readonly mergeAdapter?: boolean
   readonly signal?: AbortSignal

@@ -9,11 +9,17 @@ export interface ModelOptions {
   readonly device: string
   readonly dtype?: 'bf16' | 'f32'
   readonly threads?: number
+  readonly adapter?: string
 }
 
 export function addModelOptions(command: Command): Command {
-  return addDeviceOptions(command.requiredOption('--model <folder>', 'model in the Hugging Face layout (safetensors)'))
+  const withModel = command
+    .requiredOption('--model <folder>', 'model in the Hugging Face layout (safetensors)')
+    .option('--adapter <folder>', adapterHelp)
+  return addDeviceOptions(withModel)
 }
+
+export const adapterHelp = 'LoRA adapter in the layout of PEFT'
 
 export function addDeviceOptions(command: Command): Command {
   return command
@@ -24,7 +30,7 @@ export function addDeviceOptions(command: Command): Command {
 
 /** Loads the model; warnings go to stderr, and so does the progress on a terminal. */
 export async function loadModel(io: CliIo, options: ModelOptions): Promise<Alma> {
-  const { model, device, dtype, threads } = options
+  const { model, device, dtype, threads, adapter } = options
   const status = new StatusLine(io)
   try {
     return await Alma.load(model, {
@@ -32,6 +38,7 @@ export async function loadModel(io: CliIo, options: ModelOptions): Promise<Alma>
       signal: io.signal,
       ...(dtype !== undefined && { dtype }),
       ...(threads !== undefined && { threads }),
+      ...(adapter !== undefined && { adapter }),
       onProgress: ({ bytesLoaded, bytesTotal }) =>
         status.show(`loading ${model}: ${Math.floor((100 * bytesLoaded) / bytesTotal)} %`),
       onWarning: (message) => {

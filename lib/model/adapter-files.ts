@@ -3,14 +3,17 @@ import { join } from 'node:path'
 import { AlmaError } from '../errors.js'
 import { describe, isArrayOf, isObject, isString, readJsonFile } from '../files/json.js'
 import { finishInterruptedReplace, replaceFiles } from '../files/replace-files.js'
-import { type Device, ops, type StorageDType, Tensor } from '../runtime/index.js'
-import type { LlamaConfig } from './config.js'
+import { type Device, type DType, ops, type StorageDType, Tensor } from '../runtime/index.js'
+import { type BaseSample, firstDifference, sampleBase } from './base-sample.js'
+import type { LlamaForCausalLM } from './llama.js'
 import { LoraAdapter, type LoraConfig, type LoraPair, loraModules, loraTargets, pairOf, peftName } from './lora.js'
 import { readSafetensorsHeader, type SafetensorsHeader, writeSafetensorsTo } from './safetensors.js'
 import { bytesOf } from './save.js'
 
-const configName = 'adapter_config.json'
+export const adapterConfigName = 'adapter_config.json'
 const weightsName = 'adapter_model.safetensors'
+/** Of the file's metadata, which PEFT does not read: a {@link BaseSample} as JSON. */
+const sampleKey = 'base_model_sample'
 const storage: Readonly<Record<string, StorageDType>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' }
 
 /** Fields that change what an adapter computes and are not supported, with the values under which they change nothing. */
@@ -26,10 +29,15 @@ function refuse(path: string, what: string): AlmaError {
   return new AlmaError('ERR_ALMA_ADAPTER', `${path}: ${what}`)
 }
 
+export interface AdapterFileConfig extends LoraConfig {
+  /** `base_model_name_or_path`. */
+  readonly baseModel?: string
+}
+
 /** @throws AlmaError ERR_ALMA_ADAPTER naming the file and the field, ERR_ALMA_IO */
-export async function readAdapterConfig(directory: string): Promise<LoraConfig> {
+export async function readAdapterConfig(directory: string): Promise<AdapterFileConfig> {
   await finishInterruptedReplace(directory).catch(() => false)
-  const path = join(directory, configName)
+  const path = join(directory, adapterConfigName)
   const json = await readJsonFile(path, 'ERR_ALMA_ADAPTER')
   if (json === undefined) throw refuse(path, 'no such file; expected the folder of a LoRA adapter (PEFT)')
   if (!isObject(json)) throw refuse(path, `is ${describe(json)}, expected an object`)
@@ -67,28 +75,39 @@ export async function readAdapterConfig(directory: string): Promise<LoraConfig> 
   if (targets !== 'all-linear' && !isArrayOf(targets, isString)) {
     throw refuse(path, `target_modules is ${describe(targets)}, expected a list of names or "all-linear"`)
   }
-  return { rank: r as number, alpha, dropout, useRslora, targetModules: targets }
+  const { base_model_name_or_path: baseModel } = json
+  const lora: LoraConfig = { rank: r as number, alpha, dropout, useRslora, targetModules: targets }
+  return isString(baseModel) && baseModel !== '' ? { ...lora, baseModel } : lora
 }
 
 /**
- * Loads an adapter for a base model. Every module that it changes must be in the model, with the same extents.
+ * Loads an adapter for a base model, in the dtype of its activations. Every module that it changes must be in the model, with the same
+ * extents, and every layer must have what one has. Where the adapter was saved by this library, a sample of its base model's weights is
+ * in the file and must be as this one's.
  *
  * @throws AlmaError ERR_ALMA_ADAPTER naming the file and what differs, ERR_ALMA_CHECKPOINT for a damaged safetensors file,
  *   ERR_ALMA_IO, ERR_ALMA_OUT_OF_MEMORY
  */
-export async function loadAdapter(device: Device, model: LlamaConfig, directory: string): Promise<LoraAdapter> {
-  const config = await readAdapterConfig(directory)
+export async function loadAdapter(base: LlamaForCausalLM, directory: string): Promise<LoraAdapter> {
+  const { baseModel: _, ...config } = await readAdapterConfig(directory)
   const path = join(directory, weightsName)
   const header = await readSafetensorsHeader(path)
-  const modules = loraModules(model, { targetModules: 'all-linear' })
+  const modules = loraModules(base.config, { targetModules: 'all-linear' })
   requireFit(path, header, modules, config)
+  await requireSameBase(header, base)
   const pairs = new Map<string, LoraPair>()
+  const part = (name: string): Promise<Tensor> => loadPart(base.device, header, name, base.activationDtype)
   try {
     let index = 0
     for (const module of modules.keys()) {
       if (header.tensors.has(peftName(module, 'A'))) {
-        const a = await loadPart(device, header, peftName(module, 'A'))
-        pairs.set(module, pairOf(module, config, index, [a, await loadPart(device, header, peftName(module, 'B'))]))
+        const a = await part(peftName(module, 'A'))
+        try {
+          pairs.set(module, pairOf(module, config, index, [a, await part(peftName(module, 'B'))]))
+        } catch (error) {
+          a.dispose()
+          throw error
+        }
       }
       index++
     }
@@ -97,6 +116,32 @@ export async function loadAdapter(device: Device, model: LlamaConfig, directory:
     throw error
   }
   return new LoraAdapter(config, pairs)
+}
+
+async function requireSameBase({ path, metadata }: SafetensorsHeader, base: LlamaForCausalLM): Promise<void> {
+  const stored = metadata.get(sampleKey)
+  if (stored === undefined) return
+  const sample = parseSample(stored)
+  if (sample === undefined) throw refuse(path, `${sampleKey} is damaged, expected numbers by the names of parameters`)
+  const name = firstDifference(sample, await sampleBase(base))
+  if (name === undefined) return
+  throw refuse(
+    path,
+    `${describe(name)} of this model has other values than in the model that the adapter was trained on; ` +
+      'the adapter is for another base model',
+  )
+}
+
+function parseSample(text: string): BaseSample | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    const isNumber = (x: unknown): x is number => typeof x === 'number'
+    return isObject(value) && Object.values(value).every((list) => isArrayOf(list, isNumber))
+      ? (value as BaseSample)
+      : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function requireFit(
@@ -126,13 +171,19 @@ function requireFit(
     if (!tensors.has(other)) throw refuse(path, `has ${name} but not ${other}`)
   }
   if (tensors.size === 0) throw refuse(path, 'has no tensors')
+  for (const target of loraTargets) {
+    const names = [...modules.keys()].filter((module) => module.endsWith(`.${target}`))
+    const missing = names.find((module) => !tensors.has(peftName(module, 'A')))
+    if (missing === undefined || names.every((module) => !tensors.has(peftName(module, 'A')))) continue
+    throw refuse(path, `has no update of ${missing}, but of other layers; the adapter is for another base model`)
+  }
 }
 
-async function loadPart(device: Device, header: SafetensorsHeader, name: string): Promise<Tensor> {
+async function loadPart(device: Device, header: SafetensorsHeader, name: string, as: DType): Promise<Tensor> {
   const info = header.tensors.get(name)
   const dtype = info === undefined ? undefined : storage[info.dtype]
   if (info === undefined || dtype === undefined) throw refuse(header.path, `no tensor ${name}`)
-  const tensor = Tensor.empty(device, info.shape, 'f32')
+  const tensor = Tensor.empty(device, info.shape, as)
   try {
     await tensor.loadFile(header.path, info.byteOffset, dtype)
     using counter = Tensor.zeros(device, [1], 'i32')
@@ -148,6 +199,8 @@ async function loadPart(device: Device, header: SafetensorsHeader, name: string)
 export interface SaveAdapterOptions {
   /** What PEFT looks the base model up by: a name on the hub, or a folder. */
   readonly baseModel?: string
+  /** The base model itself: a sample of its weights goes into the file, so that the adapter is not taken for another one's. */
+  readonly base?: LlamaForCausalLM
 }
 
 /** Writes an adapter so that PEFT and {@link loadAdapter} read it; an older adapter stays whole until this one is. @throws AlmaError ERR_ALMA_IO */
@@ -186,8 +239,13 @@ export async function saveAdapter(
     shape: tensor.shape,
     data: () => bytesOf(tensor, 'f32'),
   }))
+  const metadata = {
+    format: 'pt',
+    ...(options.base !== undefined && { [sampleKey]: JSON.stringify(await sampleBase(options.base)) }),
+  }
+  const path = join(directory, weightsName)
   await replaceFiles(directory, [
-    { name: weightsName, content: (handle) => writeSafetensorsTo(handle, tensors, join(directory, weightsName)) },
-    { name: configName, content: `${JSON.stringify(config, null, 2)}\n` },
+    { name: weightsName, content: (handle) => writeSafetensorsTo(handle, tensors, path, metadata) },
+    { name: adapterConfigName, content: `${JSON.stringify(config, null, 2)}\n` },
   ])
 }

@@ -1,4 +1,10 @@
-export { loadAdapter, readAdapterConfig, type SaveAdapterOptions, saveAdapter } from './adapter-files.js'
+export {
+  adapterConfigName,
+  loadAdapter,
+  readAdapterConfig,
+  type SaveAdapterOptions,
+  saveAdapter,
+} from './adapter-files.js'
 export {
   type LlamaConfig,
   type LlamaConfigInput,

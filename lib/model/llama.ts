@@ -140,24 +140,18 @@ export class LlamaForCausalLM {
    * rounding only. For weights that are files in memory, copies take their place.
    */
   merge(adapter: LoraAdapter, sign: 1 | -1 = 1): void {
-    for (const [module, { a, b, scaling }] of adapter.pairs) {
+    for (const [module, pair] of adapter.pairs) {
       const parameter = this.#parameters.get(`${module}.weight`)
       if (parameter === undefined) throw new AlmaError('ERR_ALMA_ADAPTER', `the model has no module ${module}`)
       const { tensor } = parameter
-      // The sum is formed in f32 and rounded once, whatever the weights are stored as.
-      using update = ops.matmul(b.tensor, a.tensor)
-      ops.scale(update, sign * scaling, update)
-      const merged = Tensor.empty(this.device, tensor.shape, 'f32')
-      ops.cast(tensor, merged)
-      ops.add(merged, update, merged)
+      const merged = pair.mergedWith(tensor, sign)
       if (parameter.gradient !== undefined) {
+        // The tensor is part of the optimizer's memory.
         ops.cast(merged, tensor)
         merged.dispose()
         continue
       }
-      parameter.tensor =
-        tensor.dtype === 'f32' ? merged : ops.cast(merged, Tensor.empty(this.device, tensor.shape, tensor.dtype))
-      if (parameter.tensor !== merged) merged.dispose()
+      parameter.tensor = merged
       tensor.dispose()
     }
   }

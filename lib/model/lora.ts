@@ -2,9 +2,10 @@
  * LoRA (Hu et al. 2021): y = x · Wᵀ + scaling · dropout(x) · Aᵀ · Bᵀ beside a frozen W. Names and meanings are those of PEFT's LoraConfig.
  */
 import { AlmaError } from '../errors.js'
-import { type Device, ops, Tensor } from '../runtime/index.js'
+import { ops, Tensor } from '../runtime/index.js'
 import type { LlamaConfig } from './config.js'
 import { llamaParameterShapes } from './config.js'
+import type { LlamaForCausalLM } from './llama.js'
 import { Parameter } from './parameter.js'
 
 export interface LoraConfig {
@@ -102,6 +103,18 @@ export class LoraPair {
     inner.dispose()
   }
 
+  /** weight ± scaling · B · A as a new tensor of the weight's dtype; the sum is formed in f32 and rounded once. */
+  mergedWith(weight: Tensor, sign: 1 | -1 = 1): Tensor {
+    const { device, shape, dtype } = weight
+    using update = ops.matmul(this.b.tensor, this.a.tensor, { out: Tensor.empty(device, shape, 'f32') })
+    ops.scale(update, sign * this.scaling, update)
+    const merged = ops.cast(weight, Tensor.empty(device, shape, 'f32'))
+    ops.add(merged, update, merged)
+    if (dtype === 'f32') return merged
+    using sum = merged
+    return ops.cast(sum, Tensor.empty(device, shape, dtype))
+  }
+
   /** Adds the gradients of A and B. */
   backwardWeights(dy: Tensor, x: Tensor): void {
     const inner = this.#inner(x, true, 'none')
@@ -161,24 +174,26 @@ export class LoraAdapter {
     this.pairs = pairs
   }
 
-  /** New updates that change nothing yet: A as PEFT initialises it (uniform, Kaiming with a = √5), B zero. */
-  static create(device: Device, model: LlamaConfig, config: LoraConfig, seed: number): LoraAdapter {
-    const modules = loraModules(model, config)
+  /** New updates that change nothing yet: A as PEFT initialises it (uniform, Kaiming with a = √5), B zero; in the dtype of activations. */
+  static create(base: LlamaForCausalLM, config: LoraConfig, seed: number): LoraAdapter {
+    const { device, activationDtype: dtype } = base
+    const modules = loraModules(base.config, config)
     requireModules(config, modules)
     const pairs = new Map<string, LoraPair>()
-    let index = 0
+    // Numbered among all modules: what an adapter draws does not depend on whether it was loaded or made.
+    const all = [...loraModules(base.config, { targetModules: 'all-linear' }).keys()]
     for (const [module, [out, inner]] of modules) {
+      const index = all.indexOf(module)
       const random = uniform(seed + index * 2 ** 32)
       const bound = 1 / Math.sqrt(inner)
       const a = Float32Array.from({ length: config.rank * inner }, () => (2 * random() - 1) * bound)
       pairs.set(
         module,
         pairOf(module, config, index, [
-          Tensor.from(device, a, [config.rank, inner]),
-          Tensor.zeros(device, [out, config.rank], 'f32'),
+          Tensor.from(device, a, [config.rank, inner], dtype),
+          Tensor.zeros(device, [out, config.rank], dtype),
         ]),
       )
-      index++
     }
     return new LoraAdapter(config, pairs)
   }

@@ -17,7 +17,7 @@ export interface SaveModelOptions {
 }
 
 /**
- * Writes config.json and the weights. An older model in the folder stays whole until everything new is on the disk.
+ * Writes config.json and the weights, with the updates of the model's adapter added if it has one. An older model in the folder stays whole until everything new is on the disk.
  *
  * @throws AlmaError ERR_ALMA_IO.
  */
@@ -36,9 +36,12 @@ export async function saveLlama(
       name,
       dtype: target === 'bf16' ? 'BF16' : 'F32',
       shape: tensor.shape,
-      data: () => {
+      data: async () => {
         signal?.throwIfAborted()
-        return bytesOf(tensor, target)
+        const update = model.adapter?.pairs.get(name.replace(/\.weight$/, ''))
+        if (update === undefined) return await bytesOf(tensor, target)
+        using merged = update.mergedWith(tensor)
+        return await bytesOf(merged, target)
       },
     })
   }

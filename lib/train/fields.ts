@@ -26,16 +26,20 @@ export function suggestion(key: string, known: object): string {
   return near === undefined || near.distance > most ? '' : `; did you mean "${near.name}"?`
 }
 
-/** Levenshtein's; names of fields are short, a longer key is compared by its beginning. */
+/** Insertions, deletions, replacements and exchanged neighbours; names of fields are short, a longer key is compared by its beginning. */
 function editDistance(a: string, b: string): number {
   const [x, y] = [a.slice(0, 64), b.slice(0, 64)]
+  let before: number[] = []
   let row = Array.from({ length: y.length + 1 }, (_, j) => j)
   for (let i = 1; i <= x.length; i++) {
     const next = [i]
     for (let j = 1; j <= y.length; j++) {
       const change = (row[j - 1] ?? 0) + (x[i - 1] === y[j - 1] ? 0 : 1)
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+      const exchanged = i > 1 && j > 1 && x[i - 1] === y[j - 2] && x[i - 2] === y[j - 1]
+      const exchange = exchanged ? (before[j - 2] ?? 0) + 1 : Infinity
+      next.push(Math.min(change, exchange, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
     }
+    before = row
     row = next
   }
   return row[y.length] ?? 0

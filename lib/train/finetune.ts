@@ -35,14 +35,17 @@ export interface FinetuneOptions {
 
 /** What is trained: an Alma. */
 export interface Trainable {
-  /** All weights, without an adapter. */
+  /** The weights under the adapters. */
   readonly model: LlamaForCausalLM
   readonly tokenizer: Tokenizer
-  /** The weights with a LoRA adapter of this form: the active one, or a new one. */
-  adapterModel(lora: LoraConfig, seed: number): LlamaForCausalLM
-  /** Adds the active adapter to the weights, if there is one. */
-  mergeAdapter(): void
-  save(directory: string, options: { readonly mergeAdapter: boolean }): Promise<void>
+  /**
+   * The weights with a LoRA adapter of this form: the active one, or a new one. `baseTrained`: the weights under it are (or, in a run that
+   * goes on, are about to be) no longer those that were loaded.
+   */
+  adapterModel(lora: LoraConfig, seed: number, baseTrained: boolean): LlamaForCausalLM
+  /** All weights, to be trained; the active adapter, if there is one, becomes part of them. */
+  baseModel(): LlamaForCausalLM
+  save(directory: string): Promise<void>
 }
 
 export const reportName = 'training-report.json'
@@ -114,7 +117,7 @@ export async function finetune(
     const stageReports = await trainStages(alma, resolved, checkpoint, { ...options, onProgress: onEvent })
     const report: FinetuneReport = { stages: stageReports, ...(output !== undefined && { output }) }
     if (output !== undefined) {
-      await alma.save(output, { mergeAdapter: baseChanges(resolved, resolved.length) })
+      await alma.save(output)
       await writeFileAtomic(join(output, reportName), `${JSON.stringify(report, null, 1)}\n`)
       await removeCheckpoints(output)
     }
@@ -157,10 +160,10 @@ async function trainStages(
   const finished: StageReport[] = [...(checkpoint?.state.finished ?? [])]
   for (const [index, stage] of stages.entries()) {
     if (index < (checkpoint?.state.stage ?? 0)) continue
-    if (stage.lora === undefined) alma.mergeAdapter()
+    const savesBase = stage.lora !== undefined && baseChanges(stages, index + 1)
     const report = await trainStage({
-      model: stage.lora === undefined ? alma.model : alma.adapterModel(stage.lora, stage.seed),
-      savesBase: stage.lora !== undefined && baseChanges(stages, index + 1),
+      model: stage.lora === undefined ? alma.baseModel() : alma.adapterModel(stage.lora, stage.seed, savesBase),
+      savesBase,
       tokenizer: alma.tokenizer,
       stages,
       index,
@@ -181,8 +184,9 @@ async function trainStages(
 
 /** Whether the weights under the adapter are no longer those that the run began with, after so many stages. */
 function baseChanges(stages: readonly ResolvedStage[], count: number): boolean {
-  const [first] = stages
+  // Dropout is not part of an adapter: stages that differ in it alone train the same one.
+  const form = ({ lora }: ResolvedStage): string => JSON.stringify({ ...lora, dropout: 0 })
   return stages
     .slice(0, count)
-    .some(({ lora }) => JSON.stringify(lora) !== JSON.stringify(first?.lora) || lora === undefined)
+    .some((stage, _, [first = stage]) => stage.lora === undefined || form(stage) !== form(first))
 }

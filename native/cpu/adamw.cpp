@@ -2,8 +2,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "../runtime/philox.h"
 #include "parallel.h"
-#include "philox.h"
 
 namespace alma::cpu::ALMA_ISA {
 namespace {
@@ -25,15 +25,14 @@ struct RoundingBits {
   uint32_t operator()(uint64_t element) {
     if (element / 8 != block) {
       block = element / 8;
-      words = philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
-                     {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), step, 3});
+      random = philox(philox_key(seed), {{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), step, 3}});
     }
-    const uint32_t word = words[element % 8 / 2];
+    const uint32_t word = random.words[element % 8 / 2];
     return element % 2 == 0 ? word & 0xffffu : word >> 16;
   }
 
   uint64_t block = UINT64_MAX;
-  std::array<uint32_t, 4> words = {};
+  PhiloxBlock random = {};
 };
 
 bf16 rounded_stochastically(float value, uint32_t random) {
@@ -116,9 +115,8 @@ void adamw(ThreadPool& pool, const AdamWArgs& args) {
   if (args.count <= 0 || grad_scale == 0.0f) return;
   if (pointer<int32_t>(args.step)[0] < 1) fail("adamw", "step counts from 1");
   if (args.param.dtype == DType::bf16 && !args.master.data) {
-    return with_float("adamw", args.grad.dtype, [&](auto tag) {
-      update_stochastically<typename decltype(tag)::type>(pool, args, grad_scale);
-    });
+    return with_float("adamw", args.grad.dtype,
+                      [&](auto tag) { update_stochastically<typename decltype(tag)::type>(pool, args, grad_scale); });
   }
   with_float("adamw", args.param.dtype, [&](auto tag) {
     with_float("adamw", args.grad.dtype, [&](auto tag_grad) {

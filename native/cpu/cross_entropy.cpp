@@ -31,9 +31,10 @@ void rows_of(ThreadPool& pool, const CrossEntropyArgs& args, float scale) {
             ignored ? 0.0f : static_cast<float>(log_sum - (static_cast<double>(to_float(logits[target])) - highest));
       if (args.nll.data && !ignored && smoothing > 0) {
         float& nll = pointer<float>(args.nll)[row];
-        const double mean = sum_terms(vocab, [&](int64_t i, int lanes) ALMA_LAMBDA {
-                              return first_lanes(load(logits + i, lanes) - highest, lanes);
-                            }) / static_cast<double>(vocab);
+        const double mean =
+            sum_terms(vocab, [&](int64_t i, int lanes)
+                                 ALMA_LAMBDA { return first_lanes(load(logits + i, lanes) - highest, lanes); }) /
+            static_cast<double>(vocab);
         nll = static_cast<float>((1.0 - smoothing) * nll + smoothing * (log_sum - mean));
       }
       if (!dlogits) continue;

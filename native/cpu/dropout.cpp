@@ -1,7 +1,7 @@
 // Inverted dropout with a mask that is a function of seed, step and index. Ranges begin at multiples of 4, so each Philox block of four
 // random words belongs to one of them.
+#include "../runtime/philox.h"
 #include "parallel.h"
-#include "philox.h"
 
 namespace alma::cpu::ALMA_ISA {
 namespace {
@@ -15,10 +15,10 @@ void drop(ThreadPool& pool, const DropoutArgs& args, uint32_t step) {
   parallel_ranges(pool, args.count, kElementGrain / 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i += 4) {
       const auto block = static_cast<uint64_t>(i) / 4;
-      const auto random = philox({static_cast<uint32_t>(args.seed), static_cast<uint32_t>(args.seed >> 32)},
-                                 {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), step, 2});
+      const auto random =
+          philox(philox_key(args.seed), {{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), step, 2}});
       for (int64_t lane = 0; lane < min<int64_t>(4, end - i); ++lane) {
-        const float value = random[static_cast<size_t>(lane)] >= threshold ? to_float(x[i + lane]) * factor : 0.0f;
+        const float value = random.words[lane] >= threshold ? to_float(x[i + lane]) * factor : 0.0f;
         from_float(out + i + lane, args.accumulate ? to_float(out[i + lane]) + value : value);
       }
     }

@@ -38,8 +38,7 @@ Result arpo(const Pair& pair, const PreferenceLossArgs& args) {
   const double sign = distance > 0 ? 1 : distance < 0 ? -1 : 0;
   const double slope = clamped ? 0 : args.relax2 * growth * sign;  // dτ / d(distance)
   const auto [loss, dz] = logistic(pair.chosen - penalty * pair.rejected, args);
-  return {loss, dz * (1 - slope * pair.rejected / chosen_rows),
-          dz * (slope * pair.rejected / rejected_rows - penalty)};
+  return {loss, dz * (1 - slope * pair.rejected / chosen_rows), dz * (slope * pair.rejected / rejected_rows - penalty)};
 }
 
 Result loss_of(const Pair& pair, const PreferenceLossArgs& args) {

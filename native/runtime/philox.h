@@ -21,7 +21,8 @@ struct PhiloxBlock {  // a counter, and the random words that belong to it
   ALMA_HOST_DEVICE constexpr uint32_t operator[](int i) const { return words[i]; }
 };
 
-ALMA_HOST_DEVICE inline PhiloxBlock philox(PhiloxKey key, PhiloxBlock counter) {
+// static: some callers are compiled once per instruction set, and the linker must not take the code of one set for all.
+ALMA_HOST_DEVICE static inline PhiloxBlock philox(PhiloxKey key, PhiloxBlock counter) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53u} * counter.words[0], b = uint64_t{0xCD9E8D57u} * counter.words[2];
     counter = {{static_cast<uint32_t>(b >> 32) ^ counter.words[1] ^ key.words[0], static_cast<uint32_t>(b),
@@ -32,7 +33,7 @@ ALMA_HOST_DEVICE inline PhiloxBlock philox(PhiloxKey key, PhiloxBlock counter) {
   return counter;
 }
 
-inline PhiloxKey philox_key(uint64_t seed) {
+static inline PhiloxKey philox_key(uint64_t seed) {
   return {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}};
 }
 

@@ -313,7 +313,7 @@ describe('Alma', () => {
       await expect(Alma.load(folder, { device: 'abacus' })).rejects.toMatchObject({ code: 'ERR_ALMA_DEVICE' })
       await expect(Alma.load(folder, { devise: 'cpu' } as object)).rejects.toThrow(/did you mean "device"/)
       await expect(Alma.load(folder, { dtype: 'f16' as 'f32' })).rejects.toMatchObject({ code: 'ERR_ALMA_OPTION' })
-      await expect(Alma.load(folder, { adapter: 'x' })).rejects.toMatchObject({ code: 'ERR_ALMA_OPTION' })
+      await expect(Alma.load(folder, { adapter: 'x' })).rejects.toMatchObject({ code: 'ERR_ALMA_ADAPTER' })
     })
   })
 

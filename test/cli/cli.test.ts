@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runCli } from '../../lib/cli/run.js'
 import { Alma, metrics } from '../../lib/index.js'
+import { defaultLora, LoraAdapter, saveAdapter } from '../../lib/model/index.js'
 import { device, tinyAlma } from '../alma/tiny-model.js'
 
 interface Result {
@@ -55,6 +56,26 @@ describe('the command line', () => {
       expect(result).toEqual({ code: 0, stdout: `${expected.join('\n')}\n`, stderr: '' })
       expect(expected.filter((text) => text !== '').length).toBeGreaterThan(1)
       expect((await cli(['translate', ...direction], '')).stdout).toBe('')
+    })
+
+    it('uses an adapter, and convert merges it', async () => {
+      const [adapter, merged] = [join(folder, 'adapter'), join(folder, 'merged')]
+      await using alma = await Alma.load(model, { device, dtype: 'f32' })
+      const lora = LoraAdapter.create(alma.model, { ...defaultLora, targetModules: 'all-linear' }, 1)
+      for (const { b } of lora.pairs.values()) b.tensor.write(new Float32Array(b.tensor.count).fill(0.3))
+      await saveAdapter(lora, adapter)
+      lora.dispose()
+      const adapted = await cli(['translate', ...direction, '--adapter', adapter], lines.join('\n'))
+      expect(adapted.code).toBe(0)
+      expect(adapted.stdout.split('\n').length).toBe(lines.length + 1)
+      expect(adapted.stdout).not.toBe(`${expected.join('\n')}\n`)
+      const convert = ['convert', '--model', model, '--adapter', adapter, '--output', merged, '--dtype', 'f32']
+      expect((await cli(convert)).stdout).toMatch(/merged: \d+ weights as f32/)
+      const whole = ['--model', merged, ...direction.slice(2)]
+      expect((await cli(['translate', ...whole], lines.join('\n'))).stdout).toBe(adapted.stdout)
+      const missing = await cli(['translate', ...direction, '--adapter', join(folder, 'nowhere')])
+      expect(missing.code).not.toBe(0)
+      expect(missing.stderr).toMatch(/nowhere.*adapter_config\.json: no such file/)
     })
 
     it('reads and writes files', async () => {

@@ -11,7 +11,8 @@ const settings: Settings = { loss: 'cpo', beta: 0.1, labelSmoothing: 0, simpoGam
 /** Lengths of the chosen responses, then of the rejected ones; one is empty. Two rows of nothing follow. */
 const lengths = [3, 5, 0, 2, 4, 1]
 const pairs = 3
-const cuRows = lengths.reduce<number[]>((cu, length) => [...cu, (cu.at(-1) ?? 0) + length], [1])
+const cuRows = [1]
+for (const length of lengths) cuRows.push((cuRows.at(-1) ?? 0) + length)
 const rows = (cuRows.at(-1) ?? 0) + 2
 
 interface Losses {

@@ -50,6 +50,7 @@ export function tinyAlma(
   seed = 5,
   dtype: 'f32' | 'bf16' = 'f32',
   device = process.env.ALMA_DEVICE ?? 'cpu',
+  initializerRange = 0.02,
 ): Promise<Alma> {
   return Alma.create(
     {
@@ -61,6 +62,7 @@ export function tinyAlma(
       numKeyValueHeads: 2,
       maxPositionEmbeddings: 128,
       tieWordEmbeddings: true,
+      initializerRange,
       bosTokenId: 1,
       eosTokenId: 2,
     },

@@ -4,10 +4,11 @@ import { saveModelAsGguf } from '../../alma/save-gguf.js'
 import { AlmaError } from '../../errors.js'
 import { byteSize } from '../arguments.js'
 import { type CliIo, writeTo } from '../io.js'
-import { addJsonOption, loadModel } from '../model.js'
+import { adapterHelp, addJsonOption, loadModel } from '../model.js'
 
 interface ConvertOptions {
   readonly model: string
+  readonly adapter?: string
   readonly output: string
   readonly dtype: 'bf16' | 'f16' | 'f32'
   readonly to: 'safetensors' | 'gguf'
@@ -18,8 +19,9 @@ interface ConvertOptions {
 export function convertCommand(program: Command, io: CliIo): void {
   const command = program
     .command('convert')
-    .description('write a model again: another dtype, another size of its files, or as GGUF for llama.cpp')
+    .description('write a model again: an adapter merged, another dtype or size of its files, or as GGUF for llama.cpp')
     .requiredOption('--model <folder>', 'model in the Hugging Face layout (safetensors)')
+    .option('--adapter <folder>', `${adapterHelp}, to be merged into the weights`)
     .requiredOption('--output <path>', 'folder for the new model, or the GGUF file')
     .addOption(new Option('--to <format>', 'what is written').choices(['safetensors', 'gguf']).default('safetensors'))
     .addOption(
@@ -30,14 +32,15 @@ export function convertCommand(program: Command, io: CliIo): void {
 }
 
 async function convert(options: ConvertOptions, io: CliIo): Promise<void> {
-  const { model, output, dtype, to, maxShardSize, json } = options
+  const { model, output, dtype, to, maxShardSize, adapter, json } = options
   if (to === 'gguf') return await convertToGguf(options, io)
   if (dtype === 'f16') {
     throw new AlmaError('ERR_ALMA_OPTION', '--dtype f16: GGUF files only; safetensors are written as bf16 or f32')
   }
-  await using alma = await loadModel(io, { model, device: 'cpu', dtype })
+  await using alma = await loadModel(io, { model, device: 'cpu', dtype, ...(adapter !== undefined && { adapter }) })
   await alma.save(output, {
     dtype,
+    mergeAdapter: true,
     signal: io.signal,
     ...(maxShardSize !== undefined && { maxShardBytes: maxShardSize }),
   })
@@ -46,9 +49,16 @@ async function convert(options: ConvertOptions, io: CliIo): Promise<void> {
   await writeTo(io.stdout, `${text}\n`, io.signal)
 }
 
-async function convertToGguf({ model, output, dtype, json }: ConvertOptions, io: CliIo): Promise<void> {
+async function convertToGguf({ model, output, dtype, adapter, json }: ConvertOptions, io: CliIo): Promise<void> {
   // Weights that are rounded on the way would be rounded twice.
-  await using alma = await loadModel(io, { model, device: 'cpu', dtype: dtype === 'bf16' ? 'bf16' : 'f32' })
+  const loaded = dtype === 'bf16' ? 'bf16' : 'f32'
+  await using alma = await loadModel(io, {
+    model,
+    device: 'cpu',
+    dtype: loaded,
+    ...(adapter !== undefined && { adapter }),
+  })
+  if (alma.adapters.length > 0) alma.mergeAdapter()
   const name = basename(resolve(model))
   await saveModelAsGguf(alma.model, alma.tokenizer, output, { dtype, name, signal: io.signal })
   const parameters = alma.model.parameterCount
