@@ -58,7 +58,7 @@ export function memoryNeed(shape: TrainingShape, micro: MicroBatchSize): MemoryN
   traceState(trace, shape, tokens)
   const pass: MicroBatchShape = {
     config: shape.config,
-    elementSize: (shape.activationDtype ?? shape.dtype) === 'bf16' ? 2 : 4,
+    elementSize: elementSize(shape),
     tokens,
     sequences,
     targets,
@@ -88,7 +88,8 @@ function traceState(trace: MemoryTrace, shape: TrainingShape, tokens: number): v
       [inner, out].map((width) => ({ name, count: width * lora.rank })),
     )
   }
-  const size = lora === undefined ? stored : 4
+  // Low-rank updates have the dtype of activations.
+  const size = lora === undefined ? stored : elementSize(shape)
   for (const ofNorms of [false, true]) {
     const counts = trained.filter(({ name }) => isNorm(name) === ofNorms).map(({ count }) => count)
     const count = counts.reduce((sum, each) => sum + Math.ceil(each / ARENA_ALIGNMENT) * ARENA_ALIGNMENT, 0)
@@ -104,6 +105,9 @@ function traceState(trace: MemoryTrace, shape: TrainingShape, tokens: number): v
   for (let scalar = 0; scalar < 9; scalar++) trace.allocate(4, 'workspace')
   if (gpu) trace.allocate(GPU_WORKSPACE + 8 * tokens * config.numAttentionHeads, 'workspace')
 }
+
+/** Bytes of an activation. */
+const elementSize = ({ dtype, activationDtype = dtype }: TrainingShape): number => (activationDtype === 'bf16' ? 2 : 4)
 
 const product = (extents: readonly number[]): number => extents.reduce((a, b) => a * b, 1)
 

@@ -46,7 +46,7 @@ async function train(overrides: object, { dtype = 'f32', stopAt, ...options }: R
     if (event.type === 'step') losses.push(event.record.loss)
     if (event.type === 'step' && event.record.step === stopAt) controller.abort(new Error('stopped'))
   }
-  await using alma = await tinyAlma(data, options.resume === true ? 77 : 5, dtype)
+  await using alma = await tinyAlma(data, options.resume === true ? 77 : 5, dtype, 'cpu')
   const run = alma.finetune(stage(overrides), { ...options, signal: controller.signal, onProgress })
   if (stopAt === undefined) await run
   else await expect(run).rejects.toThrow('stopped')
@@ -73,7 +73,7 @@ describe('activationCheckpointing', () => {
   test('keeps everything where memory is plenty, and says what a run needs', async () => {
     const lines: string[] = []
     const reporter = await createProgressReporter({ stream: { write: (text: string) => lines.push(text) } })
-    await using alma = await tinyAlma(data)
+    await using alma = await tinyAlma(data, 5, 'f32', 'cpu')
     await alma.finetune(stage({ maxSteps: 1 }), { onProgress: reporter.onProgress })
     await reporter.close()
     expect(lines.filter((line) => line.includes('memory'))).toEqual([
@@ -103,7 +103,7 @@ describe('stochasticRounding', () => {
 
   test('keeps updates that are too small for bf16 on average, by a chance that the seed decides', async () => {
     const updated = async (seed: number): Promise<Float32Array> => {
-      await using alma = await tinyAlma(data, 5, 'bf16')
+      await using alma = await tinyAlma(data, 5, 'bf16', 'cpu')
       const optimizer = new Optimizer(alma.model, { stochasticRounding: true, seed, weightDecay: 0 })
       const [parameter] = alma.model.parameters()
       if (parameter === undefined) throw new Error('a model has parameters')
@@ -151,7 +151,7 @@ test('a run that resumes keeps the size of its micro-batches', async () => {
 })
 
 test('what does not fit is refused before anything is allocated', async () => {
-  await using alma = await tinyAlma(data)
+  await using alma = await tinyAlma(data, 5, 'f32', 'cpu')
   const { allocated } = alma.device.memory()
   // A step of 2³⁰ sequences at once.
   const huge = stage({ batchSize: 2 ** 30, microBatchSize: 2 ** 30 })
