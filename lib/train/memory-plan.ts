@@ -88,7 +88,8 @@ function traceState(trace: MemoryTrace, shape: TrainingShape, tokens: number): v
       [inner, out].map((width) => ({ name, count: width * lora.rank })),
     )
   }
-  const size = lora === undefined ? stored : 4
+  // Low-rank updates are in the dtype of activations.
+  const size = lora === undefined ? stored : (shape.activationDtype ?? dtype) === 'bf16' ? 2 : 4
   for (const ofNorms of [false, true]) {
     const counts = trained.filter(({ name }) => isNorm(name) === ofNorms).map(({ count }) => count)
     const count = counts.reduce((sum, each) => sum + Math.ceil(each / ARENA_ALIGNMENT) * ARENA_ALIGNMENT, 0)
