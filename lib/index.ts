@@ -35,6 +35,7 @@ export {
   type LlamaConfigInput,
   LlamaForCausalLM,
   type LoadProgress,
+  type LoraConfig,
   type RopeScaling,
   type TrainingBatch,
 } from './model/index.js'
@@ -97,6 +98,8 @@ export {
   type MonolingualStage,
   type ParallelSource,
   type ParallelStage,
+  type PreferenceSource,
+  type PreferenceStage,
   type ProgressReporter,
   type PseudoMonolingualSource,
   type Recipe,

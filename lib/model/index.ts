@@ -20,6 +20,7 @@ export { type CreateModelOptions, createLlama, type LoadModelOptions, type LoadP
 export { defaultLora, LoraAdapter, type LoraConfig, loraModules, loraScaling, loraTargets } from './lora.js'
 export { PackedSequences } from './packed-sequences.js'
 export { Parameter } from './parameter.js'
+export type { PreferenceTensors } from './preference-cross-entropy.js'
 export { type SaveModelOptions, saveLlama } from './save.js'
 export { type SaveGgufOptions, saveGguf } from './save-gguf.js'
 export { countTargets, type TrainingBatch } from './training-batch.js'

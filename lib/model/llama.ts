@@ -16,9 +16,10 @@ import { Linear } from './linear.js'
 import type { LoraAdapter } from './lora.js'
 import { PackedSequences } from './packed-sequences.js'
 import { Parameter } from './parameter.js'
+import { type PreferenceTensors, preferenceCrossEntropy } from './preference-cross-entropy.js'
 import { RmsNorm, type RmsNormResult } from './rms-norm.js'
 import { RopeCache } from './rope-table.js'
-import { nextTokenTargets, type TrainingBatch } from './training-batch.js'
+import { countLabels, type NextTokenTargets, nextTokenTargets, type TrainingBatch } from './training-batch.js'
 
 export interface ForwardOptions {
   /** Writes keys and values to these rows (i32 [tokens]) and reads from there; `bounds` then delimit the used rows of each sequence. */
@@ -200,6 +201,42 @@ export class LlamaForCausalLM {
    * `lossSum`; both f32 [1] on the device. Enqueues everything and returns.
    */
   forwardBackward(batch: TrainingBatch, gradScale: Tensor, lossSum: Tensor): void {
+    this.#trainingPass(batch, (counted, { ids }) =>
+      chunkedCrossEntropy(this.#output, counted, ids, { lossSum, gradScale }),
+    )
+  }
+
+  /**
+   * One micro-batch of preference pairs: sequences 0 … n − 1 are the chosen ones, n … 2n − 1 the rejected ones of the same pairs; labels
+   * count the responses. Adds the gradients of weights[0] · Σ losses + weights[1] · Σ nll of chosen tokens to the parameters' gradients.
+   * Enqueues everything and returns.
+   */
+  preferenceForwardBackward(
+    batch: TrainingBatch,
+    tensors: PreferenceTensors,
+    settings: ops.PreferenceLossSettings,
+  ): void {
+    using cuRows = this.#responseBounds(batch)
+    this.#trainingPass(batch, (counted, { ids }) =>
+      preferenceCrossEntropy(this.#output, counted, ids, cuRows, { ...tensors, settings, training: true }),
+    )
+  }
+
+  /** Adds the sums of {@link preferenceForwardBackward}, without gradients. */
+  evaluatePreference(batch: TrainingBatch, tensors: PreferenceTensors, settings: ops.PreferenceLossSettings): void {
+    using cuRows = this.#responseBounds(batch)
+    this.#evaluationPass(batch, (counted, ids) =>
+      preferenceCrossEntropy(this.#output, counted, ids, cuRows, { ...tensors, settings, training: false }),
+    )
+  }
+
+  /** Adds Σ nll of a batch to `lossSum`, f32 [1], without gradients. */
+  evaluateLoss(batch: TrainingBatch, lossSum: Tensor): void {
+    this.#evaluationPass(batch, (counted, ids) => chunkedCrossEntropy(this.#output, counted, ids, { lossSum }))
+  }
+
+  /** Forward and backward. `loss` gets the inputs of the output layer for the rows that have a target, and turns them into gradients. */
+  #trainingPass(batch: TrainingBatch, loss: (counted: Tensor, targets: NextTokenTargets) => void): void {
     using targets = nextTokenTargets(this.device, batch)
     if (targets.count === 0) return
     using tokens = new PackedSequences(this.device, batch.inputIds)
@@ -214,7 +251,7 @@ export class LlamaForCausalLM {
     }
     const norm = this.#norm.forward(stream.hidden, stream.branch, this.#activationCheckpointing !== 'full')
     const dstream = Tensor.empty(this.device, norm.sum.shape, norm.sum.dtype)
-    this.#lossBackward(norm, targets, gradScale, lossSum, dstream)
+    this.#lossBackward(norm, targets, dstream, loss)
     for (const layer of this.#layers.toReversed()) {
       const kept = saved.pop()
       if (kept !== undefined) layer.backward(dstream, kept, context)
@@ -223,13 +260,21 @@ export class LlamaForCausalLM {
     dstream.dispose()
   }
 
-  /** Adds Σ nll of a batch to `lossSum`, f32 [1], without gradients. */
-  evaluateLoss(batch: TrainingBatch, lossSum: Tensor): void {
+  #evaluationPass(batch: TrainingBatch, loss: (counted: Tensor, ids: Tensor) => void): void {
     using targets = nextTokenTargets(this.device, batch)
     if (targets.count === 0) return
     using tokens = new PackedSequences(this.device, batch.inputIds)
     using wanted = this.#wantedRows(tokens, targets.rows === undefined ? {} : { logitRows: targets.rows })
-    chunkedCrossEntropy(this.#output, wanted, targets.ids, { lossSum })
+    loss(wanted, targets.ids)
+  }
+
+  /** Where the counted rows of each sequence begin, i32 [sequences + 1]. */
+  #responseBounds(batch: TrainingBatch): Tensor {
+    const bounds = Int32Array.from({ length: batch.inputIds.length + 1 }, () => 0)
+    for (const [index, labels] of batch.labels.entries()) {
+      bounds[index + 1] = (bounds[index] ?? 0) + countLabels(labels)
+    }
+    return Tensor.from(this.device, bounds)
   }
 
   /** Raw scores for every token of every sequence: one [length × vocabSize] array a sequence. */
@@ -321,14 +366,13 @@ export class LlamaForCausalLM {
   /** The loss and its gradient with respect to the stream before the last norm, written to `dstream`. */
   #lossBackward(
     norm: RmsNormResult,
-    targets: { readonly ids: Tensor; readonly rows: Tensor | undefined },
-    gradScale: Tensor,
-    lossSum: Tensor,
+    targets: NextTokenTargets,
     dstream: Tensor,
+    loss: (counted: Tensor, targets: NextTokenTargets) => void,
   ): void {
     // Only the rows that have a target pass through the output layer: for a translation that is its second half.
     const counted = targets.rows === undefined ? norm.normed : ops.gatherRows(norm.normed, targets.rows)
-    chunkedCrossEntropy(this.#output, counted, targets.ids, { lossSum, gradScale })
+    loss(counted, targets)
     let dnormed = counted
     if (targets.rows !== undefined) {
       dnormed = ops.fill(norm.normed, 0)

@@ -10,10 +10,13 @@ export interface TrainingBatch {
 
 /** The number of labels that count: the first token of a sequence has no prediction. */
 export function countTargets(batch: TrainingBatch): number {
+  return batch.labels.reduce((sum, labels) => sum + countLabels(labels), 0)
+}
+
+/** The same of one sequence. */
+export function countLabels(labels: readonly number[]): number {
   let count = 0
-  for (const labels of batch.labels) {
-    for (let t = 1; t < labels.length; t++) if (labels[t] !== IGNORE_INDEX) count++
-  }
+  for (let t = 1; t < labels.length; t++) if (labels[t] !== IGNORE_INDEX) count++
   return count
 }
 

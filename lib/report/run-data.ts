@@ -197,6 +197,7 @@ function readStageEvent(stage: MutableStage, event: Json): void {
         learningRate: numberOf(record.learningRate) ?? Number.NaN,
         gradNorm: numberOf(record.gradNorm) ?? Number.NaN,
         tokens: numberOf(record.tokens) ?? 0,
+        ...(isObject(record.metrics) && { metrics: metricsOf(record.metrics) }),
         seconds: numberOf(event.seconds) ?? Number.NaN,
         memory: numberOf(memory.allocated) ?? Number.NaN,
         peakMemory: numberOf(memory.peak) ?? Number.NaN,
@@ -230,12 +231,16 @@ function validationOf(record: Json): ValidationRecord {
     step: numberOf(record.step) ?? 0,
     loss: numberOf(record.loss) ?? Number.NaN,
     losses: Object.fromEntries(losses) as Record<string, number>,
+    ...(isObject(record.metrics) && { metrics: metricsOf(record.metrics) }),
     ...(bleu !== undefined && { bleu }),
     ...(chrf !== undefined && { chrf }),
     scores: Object.fromEntries(scores) as Record<string, { bleu: number; chrf: number }>,
     samples,
   }
 }
+
+const metricsOf = (metrics: Json): Record<string, number> =>
+  Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, numberOf(value) ?? Number.NaN]))
 
 function sampleOf(sample: Json): TranslationSample {
   const field = (name: string): string => textOf(sample[name]) ?? ''

@@ -67,7 +67,7 @@ ${stage.data !== undefined && dataTable(stage.data)}
 </section>`
 }
 
-function chartsOf({ steps, validation, plannedMemory }: StageData): Chart[] {
+function chartsOf({ kind, steps, validation, plannedMemory }: StageData): Chart[] {
   const of = (value: (step: StepData) => number) => steps.map((step) => ({ x: step.step, y: value(step) }))
   const losses = of(({ loss }) => loss)
   const span = Math.max(1, Math.round(losses.length / 40))
@@ -81,7 +81,7 @@ function chartsOf({ steps, validation, plannedMemory }: StageData): Chart[] {
     { name: 'validation', points: validation.map(({ step, loss }) => ({ x: step, y: loss })), color: 1, look: 'dots' },
   ]
   add('Loss', spoken('training loss', losses.at(0)?.y, losses.at(-1)?.y), span > 1 ? lossSeries : lossSeries.slice(1), {
-    unit: 'nats a token',
+    unit: kind === 'preference' ? 'nats' : 'nats a token',
   })
   const groups = namesOf(validation.map(({ losses = {} }) => losses))
   if (groups.length > 1) {
@@ -91,7 +91,36 @@ function chartsOf({ steps, validation, plannedMemory }: StageData): Chart[] {
       look: 'dots' as const,
       points: validation.map(({ step, losses = {} }) => ({ x: step, y: losses[name] ?? Number.NaN })),
     }))
-    add('Validation loss by language', `one line each for ${groups.join(', ')}`, series, { unit: 'nats a token' })
+    add('Validation loss by language', `one line each for ${groups.join(', ')}`, series, {
+      unit: kind === 'preference' ? 'nats' : 'nats a token',
+    })
+  }
+  const metric = (name: string) => of(({ metrics = {} }) => metrics[name] ?? Number.NaN)
+  if (steps.some(({ metrics }) => metrics !== undefined)) {
+    const rewards = ['rewards/chosen', 'rewards/rejected', 'rewards/margins'].map((name, color) => ({
+      name: name.slice('rewards/'.length),
+      color,
+      points: thinned(smoothed(metric(name), span)),
+    }))
+    add('Rewards', 'beta times the log-probability of chosen and rejected responses, and the margin', rewards)
+    const accuracies = metric('rewards/accuracies')
+    add(
+      'Reward accuracy',
+      spoken('pairs whose chosen response is the likelier one', accuracies.at(0)?.y, accuracies.at(-1)?.y),
+      [
+        { name: 'training', points: thinned(smoothed(accuracies, span)), color: 0 },
+        {
+          name: 'validation',
+          points: validation.map(({ step, metrics = {} }) => ({
+            x: step,
+            y: metrics['rewards/accuracies'] ?? Number.NaN,
+          })),
+          color: 1,
+          look: 'dots',
+        },
+      ],
+      { fromZero: true },
+    )
   }
   const directions = namesOf(validation.map(({ scores = {} }) => scores))
   for (const [metric, title] of [

@@ -20,6 +20,12 @@ export {
 } from './interleave.js'
 export { findLanguage, type Language, languages, resolveLanguage } from './languages.js'
 export {
+  type PreferenceExampleOptions,
+  type PreferencePair,
+  type PreferenceSequence,
+  preferenceSequences,
+} from './preference-sequences.js'
+export {
   type CleanTranslationOptions,
   cleanTranslation,
   encodeTranslation,

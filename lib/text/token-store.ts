@@ -21,6 +21,8 @@ const PIECE_BYTES = 2 ** 20
 export interface TokenSequence {
   readonly ids: readonly number[]
   readonly firstLabel: number
+  /** The rejected response of a preference pair, whose chosen one this is; a store does not hold it. */
+  readonly rejected?: { readonly ids: readonly number[]; readonly firstLabel: number }
 }
 
 interface Header {

@@ -1,13 +1,15 @@
 /** From texts to the token ids and labels that models are trained on. */
 import { AlmaError } from '../errors.js'
 import { IGNORE_INDEX } from '../ignore-index.js'
-import { type LanguageLike, translationPrompt } from './prompt.js'
+import { type LanguageLike, type PromptStyle, translationPrompt } from './prompt.js'
 import type { Tokenizer } from './tokenizer.js'
 
 export interface TrainingExample {
   readonly inputIds: number[]
   /** As long as `inputIds` and not shifted: `labels[t]` is `inputIds[t]`, or {@link IGNORE_INDEX}. */
   readonly labels: number[]
+  /** Of a preference pair: the response that is to become less likely. */
+  readonly rejected?: Omit<TrainingExample, 'rejected'>
 }
 
 export interface ParallelSentence {
@@ -22,10 +24,12 @@ export interface ParallelExampleOptions {
   readonly maxSourceLength?: number
   /** Tokens. Default 256. */
   readonly maxNewTokens?: number
-  /** Passed to the prompt. Default "". */
+  /** Passed to the prompt. Default ""; " " behind X-ALMA's prompt, as in the chat template. */
   readonly separator?: string
   /** Passed to the prompt. Default ALMA's prompt. */
   readonly template?: string
+  /** Passed to the prompt. Default 'alma'. */
+  readonly promptStyle?: PromptStyle
   /**
    * `'alma'` reproduces an off-by-one of the original (`tokenize_function_train_eval_left_pad`): the length of the prompt is
    * counted without BOS but masked from BOS on, so that the prompt's last token, the colon, is a label too. Default: the whole
@@ -64,14 +68,8 @@ export function parallelSequence(
   sentence: ParallelSentence,
   options: ParallelExampleOptions = {},
 ): { readonly ids: readonly number[]; readonly firstLabel: number; readonly cut: boolean } {
-  const { maxSourceLength = 256, maxNewTokens = 256, separator, template, compat } = options
-  const prompt = translationPrompt({
-    from: sentence.from,
-    to: sentence.to,
-    source: sentence.source,
-    ...(separator === undefined ? {} : { separator }),
-    ...(template === undefined ? {} : { template }),
-  })
+  const { maxSourceLength = 256, maxNewTokens = 256, compat } = options
+  const prompt = trainingPrompt(sentence, options)
   const promptIds = tokenizer.encode(prompt)
   const full = tokenizer.encode(prompt + sentence.target, { addBos: true, addEos: true })
   const eos = full.pop() as number
@@ -87,6 +85,22 @@ export function parallelSequence(
     if (cut && masked >= kept.length) masked = ids.length
   }
   return { ids, firstLabel: Math.min(masked, ids.length), cut }
+}
+
+/** The prompt of a training example, with what stands between it and the target. */
+export function trainingPrompt(
+  { from, to, source }: Omit<ParallelSentence, 'target'>,
+  { separator, template, promptStyle }: Pick<ParallelExampleOptions, 'separator' | 'template' | 'promptStyle'>,
+): string {
+  const behind = separator ?? (promptStyle === 'x-alma' ? ' ' : undefined)
+  return translationPrompt({
+    from,
+    to,
+    source,
+    ...(behind !== undefined && { separator: behind }),
+    ...(template !== undefined && { template }),
+    ...(promptStyle !== undefined && { promptStyle }),
+  })
 }
 
 function lengthLimit(maxSourceLength: number, maxNewTokens: number): number {

@@ -9,9 +9,13 @@ export interface MicroBatch extends TrainingBatch {
   readonly tokens: number
   /** Labels that count. */
   readonly targets: number
+  /** Preference pairs; the sequences are then all chosen responses and after them all rejected ones. 0: these are no pairs. */
+  readonly pairs: number
+  /** Labels that count in chosen responses. */
+  readonly chosenTargets: number
 }
 
-/** Cuts examples into micro-batches of `size` sequences, or of up to `mostTokens` tokens (one sequence at least). */
+/** Cuts examples into micro-batches of `size` sequences (or pairs of them), or of up to `mostTokens` tokens (one sequence at least). */
 export function microBatches(
   examples: readonly TrainingExample[],
   size?: number,
@@ -22,17 +26,29 @@ export function microBatches(
   let tokens = 0
   const close = (): void => {
     if (group.length === 0) return
-    const batch = { inputIds: group.map(({ inputIds }) => inputIds), labels: group.map(({ labels }) => labels) }
-    batches.push({ ...batch, tokens, targets: countTargets(batch) })
+    const rejected = group.flatMap((example) => example.rejected ?? [])
+    const sequences = [...group, ...rejected]
+    const batch = { inputIds: sequences.map(({ inputIds }) => inputIds), labels: sequences.map(({ labels }) => labels) }
+    const chosen = countTargets({ inputIds: [], labels: group.map(({ labels }) => labels) })
+    const pairs = rejected.length
+    batches.push({ ...batch, tokens, targets: countTargets(batch), pairs, chosenTargets: pairs === 0 ? 0 : chosen })
     group = []
     tokens = 0
   }
   for (const example of examples) {
-    const full = size === undefined ? tokens + example.inputIds.length > mostTokens : group.length >= size
+    const length = example.inputIds.length + (example.rejected?.inputIds.length ?? 0)
+    const full = size === undefined ? tokens + length > mostTokens : group.length >= size
     if (full) close()
     group.push(example)
-    tokens += example.inputIds.length
+    tokens += length
   }
   close()
   return batches
+}
+
+/** The ids of all sequences of examples, rejected responses included. */
+export function sequencesOf(examples: readonly TrainingExample[]): (readonly number[])[] {
+  return examples.flatMap(({ inputIds, rejected }) =>
+    rejected === undefined ? [inputIds] : [inputIds, rejected.inputIds],
+  )
 }

@@ -13,10 +13,13 @@ import {
   type TrainingExample,
 } from '../text/index.js'
 import { languageOf } from '../text/prompt.js'
-import { microBatches } from './batches.js'
+import { microBatches, sequencesOf } from './batches.js'
 import { PREDICT_SAMPLES, translates } from './evaluation-options.js'
 import type { DirectionScores, TranslationSample, ValidationRecord } from './events.js'
 import { directionOf, parallelSentences, validationGroups } from './examples.js'
+import { countPairs, type PairCount, preferenceLossOf, type StepLoss } from './objective.js'
+import { lossSettings } from './preference-stage.js'
+import type { PreferenceResolved } from './sequence-files.js'
 import type { ResolvedStage } from './stages.js'
 
 /** Longest translation where the stage does not say it, tokens. */
@@ -41,6 +44,7 @@ interface Direction {
 export class Evaluation {
   readonly #model: LlamaForCausalLM
   readonly #tokenizer: Tokenizer
+  readonly #stage: ResolvedStage
   readonly #groups: readonly ExampleGroup[]
   readonly #directions: readonly Direction[]
   readonly #maxNewTokens: number
@@ -48,12 +52,14 @@ export class Evaluation {
   private constructor(
     model: LlamaForCausalLM,
     tokenizer: Tokenizer,
+    stage: ResolvedStage,
     groups: readonly ExampleGroup[],
     directions: readonly Direction[],
     maxNewTokens: number,
   ) {
     this.#model = model
     this.#tokenizer = tokenizer
+    this.#stage = stage
     this.#groups = groups
     this.#directions = directions
     this.#maxNewTokens = maxNewTokens
@@ -62,10 +68,10 @@ export class Evaluation {
   /** @throws AlmaError ERR_ALMA_CORPUS, ERR_ALMA_IO */
   static async open(model: LlamaForCausalLM, tokenizer: Tokenizer, stage: ResolvedStage): Promise<Evaluation> {
     const groups = await validationGroups(tokenizer, stage)
-    for (const { examples } of groups) model.checkTokenIds(examples.map(({ inputIds }) => inputIds))
+    for (const { examples } of groups) model.checkTokenIds(sequencesOf(examples))
     const maxNewTokens = 'maxNewTokens' in stage ? stage.maxNewTokens : MAX_NEW_TOKENS
     const directions = translates(stage) ? await drawDirections(model, tokenizer, stage) : []
-    return new Evaluation(model, tokenizer, groups, directions, maxNewTokens)
+    return new Evaluation(model, tokenizer, stage, groups, directions, maxNewTokens)
   }
 
   get isEmpty(): boolean {
@@ -74,8 +80,11 @@ export class Evaluation {
 
   /** Measures the weights as they are. @throws the signal's reason */
   async measure(step: number, signal?: AbortSignal): Promise<ValidationRecord> {
-    const { loss, losses } = await groupLosses(this.#model, this.#groups, signal)
-    if (this.#directions.length === 0) return { step, loss, losses }
+    const measured =
+      this.#stage.kind === 'preference'
+        ? await preferenceLosses(this.#model, this.#stage, this.#groups, signal)
+        : await groupLosses(this.#model, this.#groups, signal)
+    if (this.#directions.length === 0) return { step, ...measured }
     const scores: Record<string, DirectionScores> = {}
     const samples: TranslationSample[] = []
     for (const direction of this.#directions) {
@@ -87,7 +96,7 @@ export class Evaluation {
     }
     const mean = (of: keyof DirectionScores): number =>
       Object.values(scores).reduce((sum, score) => sum + score[of], 0) / this.#directions.length
-    return { step, loss, losses, bleu: mean('bleu'), chrf: mean('chrf'), scores, samples }
+    return { step, ...measured, bleu: mean('bleu'), chrf: mean('chrf'), scores, samples }
   }
 
   async #translate(
@@ -115,9 +124,11 @@ async function drawDirections(
 ): Promise<Direction[]> {
   const files = stage.predictPairs ?? (stage.kind === 'parallel' ? stage.validation : undefined) ?? []
   const bidirectional = stage.kind === 'parallel' ? stage.bidirectional : true
+  const promptStyle =
+    stage.kind === 'monolingual' || stage.promptStyle === undefined ? {} : { promptStyle: stage.promptStyle }
   const byDirection = new Map<string, { to: string; sentences: Direction['sentences'][number][] }>()
   for await (const sentence of parallelSentences(files, bidirectional)) {
-    const prompt = encodeTranslation(tokenizer, sentence)
+    const prompt = encodeTranslation(tokenizer, { ...sentence, ...promptStyle })
     if (prompt.length >= model.config.maxPositionEmbeddings) continue
     const name = directionOf(sentence)
     const direction = byDirection.get(name) ?? { to: languageOf(sentence.to).code, sentences: [] }
@@ -161,6 +172,36 @@ async function groupLosses(
     targets += group.targets
   }
   return { loss: total / Math.max(1, targets), losses }
+}
+
+/** The same of a preference stage, with its metrics. */
+async function preferenceLosses(
+  model: LlamaForCausalLM,
+  stage: PreferenceResolved,
+  groups: readonly ExampleGroup[],
+  signal: AbortSignal | undefined,
+): Promise<{ readonly losses: Readonly<Record<string, number>> } & Required<StepLoss>> {
+  const losses: Record<string, number> = {}
+  const total = new Float64Array(5)
+  const counts: PairCount[] = []
+  using weights = Tensor.zeros(model.device, [2], 'f32')
+  for (const { name, examples } of groups) {
+    using sums = Tensor.zeros(model.device, [5], 'f32')
+    const batches = microBatches(examples)
+    for (const batch of batches) {
+      signal?.throwIfAborted()
+      model.evaluatePreference(batch, { weights, sums }, lossSettings(stage))
+      await model.device.synchronize()
+    }
+    const count = countPairs(batches)
+    const group = await sums.readFloats()
+    losses[name] = preferenceLossOf(stage, count, group).loss
+    group.forEach((value, i) => {
+      total[i] = (total[i] ?? 0) + value
+    })
+    counts.push(count)
+  }
+  return { losses, ...preferenceLossOf(stage, countPairs(counts), total) }
 }
 
 /** Mean nll (nats) over all targets of the examples. */

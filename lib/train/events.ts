@@ -6,22 +6,26 @@ import type { ResolvedStage, Stage } from './stages.js'
 export interface StepRecord {
   /** From 1. */
   readonly step: number
-  /** Mean over the step's target tokens, nats. */
+  /** Mean over the step's target tokens, nats; of a preference stage its whole loss. */
   readonly loss: number
   readonly learningRate: number
   /** Before clipping. */
   readonly gradNorm: number
   /** Input tokens of the step. */
   readonly tokens: number
+  /** Of a preference stage, under the names of trl: `rewards/chosen`, `rewards/accuracies`, `logps/chosen`, `nll_loss`, … */
+  readonly metrics?: Readonly<Record<string, number>>
 }
 
 export interface ValidationRecord {
   /** Steps done when it was measured; 0: before the first. */
   readonly step: number
-  /** Mean over all target tokens of the validation data, nats. */
+  /** Mean over all target tokens of the validation data, nats; of a preference stage its whole loss. */
   readonly loss: number
   /** The same of each language (`de`) or direction (`de-en`). */
   readonly losses?: Readonly<Record<string, number>>
+  /** As those of a step, over all validation data. */
+  readonly metrics?: Readonly<Record<string, number>>
   /** Means over the directions, where the stage translates at its evaluations. */
   readonly bleu?: number
   readonly chrf?: number

@@ -8,16 +8,19 @@ import {
   monolingualDocument,
   type ParallelSentence,
   parallelExample,
+  preferenceSequences,
   readParallel,
+  readPreference,
   shuffled,
   type Tokenizer,
   type TrainingExample,
 } from '../text/index.js'
 import { type LanguageLike, languageOf } from '../text/prompt.js'
+import type { TokenSequence } from '../text/token-store.js'
 import type { ExampleGroup } from './evaluation.js'
 import { EventLoopBudget } from './event-loop.js'
 import { seedOf } from './seeds.js'
-import type { MonolingualResolved, ParallelResolved, PendingSequence } from './sequence-files.js'
+import type { MonolingualResolved, ParallelResolved, PendingSequence, PreferenceResolved } from './sequence-files.js'
 import { languagesOf, type MonolingualSource, type ParallelSource, readSource } from './sources.js'
 import type { StageCorpus } from './stage-corpus.js'
 import type { ResolvedStage } from './stages.js'
@@ -53,7 +56,7 @@ export function openExamples(
 ): ExampleStream {
   return stage.kind === 'monolingual'
     ? new MonolingualExamples(corpus, stage, epochs, state as MonolingualState | undefined)
-    : new ParallelExamples(corpus, stage, epochs, state as ParallelState | undefined)
+    : new PairExamples(corpus, stage, epochs, state as ParallelState | undefined)
 }
 
 /** The documents of all sources in the order of one pass; `itemsOf` gives those of a source in the order of its file. */
@@ -160,10 +163,10 @@ class MonolingualExamples implements ExampleStream {
 
 async function* nothing(): AsyncGenerator<never> {}
 
-/** Translation examples of all files and directions, shuffled anew in every pass. */
-class ParallelExamples implements ExampleStream {
+/** Translation examples of all files and directions, or preference pairs, shuffled anew in every pass. */
+class PairExamples implements ExampleStream {
   readonly #corpus: StageCorpus
-  readonly #stage: ParallelResolved
+  readonly #stage: ParallelResolved | PreferenceResolved
   readonly #epochs: number
   readonly #budget = new EventLoopBudget()
   #epoch = 0
@@ -172,7 +175,12 @@ class ParallelExamples implements ExampleStream {
   #given = 0
   #sequences: AsyncIterator<PendingSequence> | undefined
 
-  constructor(corpus: StageCorpus, stage: ParallelResolved, epochs: number, state?: ParallelState) {
+  constructor(
+    corpus: StageCorpus,
+    stage: ParallelResolved | PreferenceResolved,
+    epochs: number,
+    state?: ParallelState,
+  ) {
     this.#corpus = corpus
     this.#stage = stage
     this.#epochs = epochs
@@ -191,7 +199,7 @@ class ParallelExamples implements ExampleStream {
         const sequence = await pending.value()
         if (sequence === undefined) continue
         this.#given++
-        return { inputIds: [...sequence.ids], labels: labelsFrom(sequence.ids, sequence.firstLabel) }
+        return exampleOf(sequence)
       }
       if (this.#given === 0) throw noExamples(this.#corpus, this.#stage)
       this.#epoch++
@@ -226,6 +234,11 @@ class ParallelExamples implements ExampleStream {
   }
 }
 
+function exampleOf({ ids, firstLabel, rejected }: TokenSequence): TrainingExample {
+  const labelled = { inputIds: [...ids], labels: labelsFrom(ids, firstLabel) }
+  return rejected === undefined ? labelled : { ...labelled, rejected: exampleOf(rejected) }
+}
+
 /** The pairs of all files, in both directions if asked for. Pairs with an empty side teach nothing and are left out. */
 export async function* parallelSentences(
   files: readonly ParallelSource[],
@@ -245,10 +258,11 @@ export function translationExample(
   sentence: ParallelSentence,
   stage: ParallelResolved,
 ): TrainingExample {
-  const { maxSourceLength, maxNewTokens, compat } = stage
+  const { maxSourceLength, maxNewTokens, compat, promptStyle } = stage
   return parallelExample(tokenizer, sentence, {
     maxSourceLength,
     maxNewTokens,
+    ...(promptStyle !== undefined && { promptStyle }),
     ...(compat === 'alma' && { compat }),
   })
 }
@@ -266,6 +280,16 @@ export async function validationGroups(tokenizer: Tokenizer, stage: ResolvedStag
     for await (const sentence of parallelSentences(stage.validation ?? [], stage.bidirectional)) {
       add(directionOf(sentence), translationExample(tokenizer, sentence, stage))
       await budget.breathe()
+    }
+  } else if (stage.kind === 'preference') {
+    const { maxLength, maxPromptLength, promptStyle } = stage
+    const options = { maxLength, maxPromptLength, ...(promptStyle !== undefined && { promptStyle }) }
+    for (const { path, ...languages } of stage.validation ?? []) {
+      for await (const row of readPreference(path, languages)) {
+        const { chosen, rejected } = preferenceSequences(tokenizer, row, options)
+        add(`${row.from}-${row.to}`, exampleOf({ ...chosen, rejected }))
+        await budget.breathe()
+      }
     }
   } else {
     for (const source of stage.validation ?? []) {
@@ -306,9 +330,9 @@ export function directionOf({ from, to }: ParallelSentence): string {
  */
 export async function countExamples(corpus: StageCorpus, stage: ResolvedStage, epochs: number): Promise<number> {
   const count =
-    stage.kind === 'parallel'
-      ? epochs * corpus.report.files.reduce((sum, { kept }) => sum + kept, 0)
-      : await countBlocks(corpus, stage, epochs)
+    stage.kind === 'monolingual'
+      ? await countBlocks(corpus, stage, epochs)
+      : epochs * corpus.report.files.reduce((sum, { kept }) => sum + kept, 0)
   if (count === 0) throw noExamples(corpus, stage)
   return count
 }
@@ -333,8 +357,10 @@ async function countBlocks(corpus: StageCorpus, stage: MonolingualResolved, epoc
 
 function noExamples(corpus: StageCorpus, stage: ResolvedStage): Error {
   return corpus.nothingLeft(
-    stage.kind === 'parallel'
-      ? 'at least one pair with text on both sides'
-      : `at least one block of ${stage.blockSize} tokens`,
+    stage.kind === 'monolingual'
+      ? `at least one block of ${stage.blockSize} tokens`
+      : stage.kind === 'parallel'
+        ? 'at least one pair with text on both sides'
+        : 'at least one row whose responses differ',
   )
 }

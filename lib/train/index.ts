@@ -13,8 +13,15 @@ export type {
 export { type FinetuneOptions, finetune } from './finetune.js'
 export type { CheckpointingOption, MemoryNeed, MemoryPlan } from './memory-plan.js'
 export { Optimizer, type OptimizerOptions } from './optimizer.js'
+export type { PreferenceStage } from './preference-stage.js'
 export { createProgressReporter, type ProgressReporter } from './progress.js'
 export { type Recipe, readRecipe } from './recipe.js'
 export { learningRateAt, type ScheduleOptions, warmupSteps } from './schedule.js'
-export type { MonolingualSource, ParallelSource, PseudoMonolingualSource, TextSource } from './sources.js'
+export type {
+  MonolingualSource,
+  ParallelSource,
+  PreferenceSource,
+  PseudoMonolingualSource,
+  TextSource,
+} from './sources.js'
 export type { MonolingualStage, ParallelStage, ScheduleName, Stage } from './stages.js'

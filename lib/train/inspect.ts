@@ -25,7 +25,7 @@ export async function inspect(file: TextFile, options: InspectOptions = {}): Pro
     const sequence = await pending()
     if (sequence !== undefined) {
       check.kept++
-      check.tokens += sequence.ids.length
+      check.tokens += sequence.ids.length + (sequence.rejected?.ids.length ?? 0)
     }
     lengths.push(sequence?.ids.length ?? 0)
     await onSequence?.(sequence)

@@ -17,7 +17,7 @@ export interface Recipe {
 /** Larger than any recipe; a file beyond it is something else. */
 const MOST_BYTES = 2 ** 20
 
-const fileLists = ['sources', 'pairs', 'validation', 'predictPairs']
+const fileLists = ['sources', 'pairs', 'data', 'validation', 'predictPairs']
 
 /**
  * Reads and checks a recipe. Its paths are relative to the file.
@@ -65,13 +65,13 @@ export async function readRecipe(path: string): Promise<Recipe> {
 
 function withAbsolutePaths(stage: Stage, base: string): Stage {
   const located: Record<string, unknown> = { ...stage }
+  const locate = (path: string): string => (isAbsolute(path) ? path : resolve(base, path))
+  type Entry = string | { readonly path: string }
+  const entry = (given: Entry): Entry =>
+    typeof given === 'string' ? locate(given) : { ...given, path: locate(given.path) }
   for (const key of fileLists) {
-    const list = located[key]
-    if (!Array.isArray(list)) continue
-    located[key] = list.map((entry: { path: string }) => ({
-      ...entry,
-      path: isAbsolute(entry.path) ? entry.path : resolve(base, entry.path),
-    }))
+    const given = located[key] as Entry | readonly Entry[] | undefined
+    if (given !== undefined) located[key] = Array.isArray(given) ? given.map(entry) : entry(given as Entry)
   }
   return located as unknown as Stage
 }

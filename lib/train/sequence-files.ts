@@ -4,14 +4,23 @@ import {
   monolingualDocument,
   type ParallelSentence,
   parallelSequence,
+  preferenceSequences,
   readParallel,
+  readPreference,
   type Tokenizer,
 } from '../text/index.js'
 import { languageOf } from '../text/prompt.js'
 import { isOfOtherScript } from '../text/scripts.js'
 import type { TokenSequence, TokenStore } from '../text/token-store.js'
 import type { DataCheck } from './data-check.js'
-import { languagesOf, type MonolingualSource, type ParallelSource, readSource } from './sources.js'
+import {
+  languagesOf,
+  type MonolingualSource,
+  type ParallelSource,
+  type PreferenceSource,
+  preferenceLanguages,
+  readSource,
+} from './sources.js'
 import type { ResolvedStage } from './stages.js'
 
 /** A sequence that is text or on disk until it is loaded; undefined when it is left out. */
@@ -28,6 +37,7 @@ export interface SequenceFile {
 export type StageOf<K extends ResolvedStage['kind']> = Extract<ResolvedStage, { kind: K }>
 export type MonolingualResolved = StageOf<'monolingual'>
 export type ParallelResolved = StageOf<'parallel'>
+export type PreferenceResolved = StageOf<'preference'>
 
 /** A file of text. What it finds while it is read goes to a check, if one is given. */
 export interface TextFile extends SequenceFile {
@@ -69,9 +79,14 @@ export function monolingualFile(tokenizer: Tokenizer, source: MonolingualSource,
 }
 
 export function parallelFile(tokenizer: Tokenizer, file: ParallelSource, stage: ParallelResolved): TextFile {
-  const { bidirectional, drop, maxSourceLength, maxNewTokens, compat } = stage
+  const { bidirectional, drop, maxSourceLength, maxNewTokens, compat, promptStyle } = stage
   const [from, to] = [languageOf(file.from).code, languageOf(file.to).code]
-  const options = { maxSourceLength, maxNewTokens, ...(compat === 'alma' && { compat }) }
+  const options = {
+    maxSourceLength,
+    maxNewTokens,
+    ...(compat === 'alma' && { compat }),
+    ...(promptStyle !== undefined && { promptStyle }),
+  }
   return {
     path: file.path,
     languages: languagesOf(file),
@@ -111,6 +126,44 @@ export function parallelFile(tokenizer: Tokenizer, file: ParallelSource, stage: 
         }
         yield pending({ source, target, from: file.from, to: file.to }, line)
         if (bidirectional) yield pending({ source: target, target: source, from: file.to, to: file.from }, line)
+      }
+    },
+  }
+}
+
+/** Preference rows; the sequences are the chosen responses, with the rejected ones. */
+export function preferenceFile(tokenizer: Tokenizer, file: PreferenceSource, stage: PreferenceResolved): TextFile {
+  const { drop, maxLength, maxPromptLength, promptStyle } = stage
+  const options = { maxLength, maxPromptLength, ...(promptStyle !== undefined && { promptStyle }) }
+  const { path, ...given } = file
+  return {
+    path,
+    languages: preferenceLanguages(file),
+    lengths: undefined,
+    options: { kind: 'preference', ...given, drop, ...options },
+    async *sequences(check) {
+      for await (const row of readPreference(path, given)) {
+        if (check !== undefined) check.read++
+        const { source, chosen, rejected, from, to, line } = row
+        check?.see(from, source)
+        check?.see(to, chosen)
+        const finding =
+          chosen.trim() === rejected.trim()
+            ? 'identicalSides'
+            : isOfOtherScript(source, from) || isOfOtherScript(chosen, to)
+              ? 'wrongScript'
+              : undefined
+        if (finding !== undefined) {
+          const dropped = drop.includes(finding)
+          check?.note(finding, line, dropped)
+          if (dropped) continue
+        }
+        yield () => {
+          const pair = preferenceSequences(tokenizer, row, options)
+          const dropped = drop.includes('tooLong')
+          if (pair.cut) check?.note('tooLong', line, dropped)
+          return pair.cut && dropped ? undefined : { ...pair.chosen, rejected: pair.rejected }
+        }
       }
     },
   }

@@ -33,10 +33,31 @@ export interface ParallelSource {
   readonly to: string
 }
 
+/** A file of preference rows. */
+export interface PreferenceSource {
+  readonly path: string
+  /** Languages of rows that name none. */
+  readonly from?: string
+  readonly to?: string
+}
+
+/** A path, a file or a list of them as a list of files. */
+export function preferenceSources(
+  data: string | PreferenceSource | readonly (string | PreferenceSource)[],
+): PreferenceSource[] {
+  const list: readonly (string | PreferenceSource)[] = Array.isArray(data) ? data : [data as string | PreferenceSource]
+  return list.map((entry) => (typeof entry === 'string' ? { path: entry } : entry))
+}
+
 /** `de`, or `de-en`. */
 export function languagesOf(source: MonolingualSource | ParallelSource): string {
   if ('language' in source) return languageOf(source.language).code
   return `${languageOf(source.from).code}-${languageOf(source.to).code}`
+}
+
+/** `de-en`, or `mixed` where the rows name their languages. */
+export function preferenceLanguages({ from, to }: PreferenceSource): string {
+  return from === undefined || to === undefined ? 'mixed' : `${languageOf(from).code}-${languageOf(to).code}`
 }
 
 export interface SourceOptions {
@@ -81,6 +102,14 @@ const pairFields: FieldChecks = { path, from: language, to: language }
 
 /** A list of files with sentence pairs. */
 export const pairList: FieldCheck = listOf(() => [pairFields, ['path', 'from', 'to']])
+
+/** A file with preference rows, or a list of them; a path is enough where the rows name their languages. */
+export const preferenceList: FieldCheck = (value) => {
+  if (typeof value !== 'string' && (typeof value !== 'object' || value === null)) return 'a path, or a list of files'
+  const list = preferenceSources(value as PreferenceSource)
+  if (list.some((entry) => (entry as unknown) === '' || entry.path === '')) return 'a path that is not empty'
+  return listOf(() => [pairFields, ['path']])(list)
+}
 
 /** A list of files with text, or with pairs that are read as text. */
 export const sourceList: FieldCheck = (value) =>

@@ -5,7 +5,14 @@ import type { TokenStore } from '../text/token-store.js'
 import { droppedText } from './data-check.js'
 import { type DataReport, type FileReport, findingNames } from './data-report.js'
 import { inspect } from './inspect.js'
-import { monolingualFile, parallelFile, type SequenceFile, storedFile, type TextFile } from './sequence-files.js'
+import {
+  monolingualFile,
+  parallelFile,
+  preferenceFile,
+  type SequenceFile,
+  storedFile,
+  type TextFile,
+} from './sequence-files.js'
 import type { ResolvedStage } from './stages.js'
 import { openTokenCache } from './token-cache.js'
 
@@ -38,7 +45,8 @@ export class StageCorpus {
     const stores: TokenStore[] = []
     try {
       for (const file of textFiles(tokenizer, stage)) {
-        if (tokenCache === undefined) {
+        // Preference data is small, and a cache holds single sequences.
+        if (tokenCache === undefined || stage.kind === 'preference') {
           reports.push(await inspect(file, { ...limit, ...(signal && { signal }) }))
           files.push(file)
         } else {
@@ -75,7 +83,12 @@ export function isCounted(stage: ResolvedStage): boolean {
 }
 
 function textFiles(tokenizer: Tokenizer, stage: ResolvedStage): TextFile[] {
-  return stage.kind === 'monolingual'
-    ? stage.sources.map((source) => monolingualFile(tokenizer, source, stage))
-    : stage.pairs.map((file) => parallelFile(tokenizer, file, stage))
+  switch (stage.kind) {
+    case 'monolingual':
+      return stage.sources.map((source) => monolingualFile(tokenizer, source, stage))
+    case 'parallel':
+      return stage.pairs.map((file) => parallelFile(tokenizer, file, stage))
+    case 'preference':
+      return stage.data.map((file) => preferenceFile(tokenizer, file, stage))
+  }
 }

@@ -36,7 +36,7 @@ export function planStage(
       gpu: device.name !== 'cpu',
       ...(lora && { lora }),
       stochasticRounding,
-      longest: Math.min(longestSequence(stage), config.maxPositionEmbeddings),
+      longest: longestUnit(stage, config.maxPositionEmbeddings),
       batchSize: stage.batchSize,
       ...(microBatchSize !== undefined && { microBatchSize }),
       ...(microBatchTokens !== undefined && { microBatchTokens }),
@@ -47,9 +47,10 @@ export function planStage(
   )
 }
 
-/** Tokens of the longest sequence that a stage can have. */
-function longestSequence(stage: ResolvedStage): number {
-  return stage.kind === 'monolingual' ? stage.blockSize : stage.maxSourceLength + stage.maxNewTokens
+/** Tokens of the longest sequence that a stage can have, or of the longest pair of them: a pair is not cut up. */
+function longestUnit(stage: ResolvedStage, context: number): number {
+  if (stage.kind === 'preference') return 2 * Math.min(stage.maxLength, context)
+  return Math.min(stage.kind === 'monolingual' ? stage.blockSize : stage.maxSourceLength + stage.maxNewTokens, context)
 }
 
 /** What is free, with what is only kept for reuse, and with the model's own weights. */

@@ -1,22 +1,30 @@
 /** What a stage of training can say, its defaults (ALMA's), and the check of both. */
 import { AlmaError, type AlmaErrorCode } from '../errors.js'
 import { defaultLora, type LoraConfig, loraTargets } from '../model/index.js'
+import { type PromptStyle, promptStyles } from '../text/index.js'
 import { type DroppedFinding, defaultDrop, droppedFindings } from './data-report.js'
 import { type EvaluationOptions, evaluationConflict, evaluationFields } from './evaluation-options.js'
 import { type FieldCheck, type FieldChecks, flag, number, oneOf, positiveInteger, suggestion } from './fields.js'
 import type { CheckpointingOption } from './memory-plan.js'
-import { type MonolingualSource, type ParallelSource, pairList, sourceList } from './sources.js'
+import {
+  type PreferenceStage,
+  preferenceConflict,
+  preferenceDefaults,
+  preferenceFields,
+  resolvedPreference,
+} from './preference-stage.js'
+import { type MonolingualSource, type ParallelSource, type PreferenceSource, pairList, sourceList } from './sources.js'
 
 /** Shape of the learning rate after the warm-up; see lib/train/schedule.ts. */
 export type ScheduleName = 'cosine' | 'inverse_sqrt' | 'linear' | 'constant'
 
 /** Fields of every kind of stage. */
 export interface StageOptions extends EvaluationOptions {
-  /** Sequences in a step, over all micro-batches. Default 256. */
+  /** Sequences in a step, over all micro-batches. Default 256; of a preference stage, pairs of them: 128. */
   readonly batchSize?: number
-  /** Sequences in a micro-batch. Default: as many as fit into 4,096 tokens, or into fewer where memory is short. */
+  /** Sequences (or pairs of them) in a micro-batch. Default: as many as fit into 4,096 tokens, or into fewer where memory is short. */
   readonly microBatchSize?: number
-  /** Highest learning rate. Default 2e-5. */
+  /** Highest learning rate. Default 2e-5; of a preference stage 1e-4. */
   readonly learningRate?: number
   readonly schedule?: ScheduleName
   /** Part of the steps in which the rate rises from 0. Default 0.01. */
@@ -51,7 +59,7 @@ export interface StageOptions extends EvaluationOptions {
    * mean over all its tokens. `'alma'`: besides, the last token of the prompt is a label, as in ALMA's own code.
    */
   readonly compat?: 'transformers-4' | 'alma'
-  /** Train low-rank updates beside frozen weights. Default: all weights are trained. */
+  /** Train low-rank updates beside frozen weights. Default: all weights are trained. In a preference stage dropout is 0 unless given. */
   readonly lora?: Partial<LoraConfig>
   /**
    * What the backward pass computes again instead of keeping it: `'none'`; `'selective'`, norms, which costs little; `'full'`, whole
@@ -87,9 +95,11 @@ export interface ParallelStage extends StageOptions {
   readonly maxSourceLength?: number
   /** Tokens of the target. Default 256. */
   readonly maxNewTokens?: number
+  /** Default 'alma'; 'x-alma' wraps the prompt as X-ALMA is asked. */
+  readonly promptStyle?: PromptStyle
 }
 
-export type Stage = MonolingualStage | ParallelStage
+export type Stage = MonolingualStage | ParallelStage | PreferenceStage
 
 type Defaulted =
   | 'batchSize'
@@ -109,6 +119,10 @@ export type ResolvedStage = { readonly lora?: LoraConfig } & (
   | (Omit<MonolingualStage, 'lora'> & Required<Pick<MonolingualStage, Defaulted | 'blockSize'>>)
   | (Omit<ParallelStage, 'lora'> &
       Required<Pick<ParallelStage, Defaulted | 'bidirectional' | 'maxSourceLength' | 'maxNewTokens'>>)
+  | (Omit<PreferenceStage, 'lora' | 'data' | 'validation' | 'eta'> & {
+      readonly data: readonly PreferenceSource[]
+      readonly validation?: readonly PreferenceSource[]
+    } & Required<Pick<PreferenceStage, Defaulted | keyof typeof preferenceDefaults>>)
 )
 
 const common = {
@@ -132,8 +146,10 @@ const ownDefaults = {
     maxSourceLength: 256,
     maxNewTokens: 256,
   },
+  preference: { ...common, ...preferenceDefaults },
 } as const
 
+const stageKinds = ['monolingual', 'parallel', 'preference'] as const
 const schedules: readonly ScheduleName[] = ['cosine', 'inverse_sqrt', 'linear', 'constant']
 
 const loraFields: Readonly<Record<keyof LoraConfig, FieldCheck>> = {
@@ -162,7 +178,7 @@ function loraCheck(value: unknown): string | undefined {
 }
 
 const commonFields: FieldChecks = {
-  kind: oneOf(['monolingual', 'parallel']),
+  kind: oneOf(stageKinds),
   batchSize: positiveInteger,
   microBatchSize: positiveInteger,
   learningRate: number('a number above 0 and at most 1', (value) => value > 0 && value <= 1),
@@ -209,8 +225,12 @@ const kindFields: Readonly<Record<Stage['kind'], FieldChecks>> = {
     bidirectional: flag,
     maxSourceLength: positiveInteger,
     maxNewTokens: positiveInteger,
+    promptStyle: oneOf(promptStyles),
   },
+  preference: { ...commonFields, predictPairs: pairList, promptStyle: oneOf(promptStyles), ...preferenceFields },
 }
+
+const dataFields = { monolingual: 'sources', parallel: 'pairs', preference: 'data' } as const
 
 /**
  * Checks a stage and fills in the defaults.
@@ -224,9 +244,8 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
   }
   if (typeof stage !== 'object' || stage === null) fail(`expected an object with "kind", got ${JSON.stringify(stage)}`)
   const fields = Object.hasOwn(kindFields, stage.kind) ? kindFields[stage.kind] : undefined
-  if ((stage.kind as string) === 'preference') return fail('the preference stage is not available in this version')
   if (fields === undefined) {
-    return fail(`"kind": expected 'monolingual' or 'parallel', got ${JSON.stringify(stage.kind)}`)
+    return fail(`"kind": expected ${oneOf(stageKinds)(undefined)}, got ${JSON.stringify(stage.kind)}`)
   }
   for (const [key, value] of Object.entries(stage)) {
     if (value === undefined) continue
@@ -235,16 +254,30 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
     const expected = check(value)
     if (expected !== undefined) fail(`"${key}": expected ${expected}, got ${JSON.stringify(value)}`)
   }
-  const data = stage.kind === 'monolingual' ? 'sources' : 'pairs'
-  if (!(data in stage)) fail(`"${data}" is missing`)
+  const data = dataFields[stage.kind]
+  if ((stage as unknown as Record<string, unknown>)[data] === undefined) fail(`"${data}" is missing`)
   if (stage.keepBest === true && stage.validation === undefined) fail('"keepBest" needs "validation" data')
-  const conflict = evaluationConflict(stage, stage.kind !== 'monolingual')
+  const conflict =
+    evaluationConflict(
+      stage as EvaluationOptions & { readonly validation?: readonly unknown[] },
+      stage.kind === 'parallel',
+    ) ?? (stage.kind === 'preference' ? preferenceConflict(stage) : undefined)
   if (conflict !== undefined) fail(conflict)
   if (stage.lora !== undefined && stage.stochasticRounding === true) {
     fail('"stochasticRounding" has no use with "lora": the weights are frozen, and the updates are small')
   }
   const given = Object.fromEntries(Object.entries(stage).filter(([, value]) => value !== undefined))
   const drop = stage.compat === 'alma' ? [] : defaultDrop
-  const lora = stage.lora === undefined ? {} : { lora: { ...defaultLora, ...stage.lora } }
-  return { ...ownDefaults[stage.kind], drop, ...given, ...lora } as ResolvedStage
+  // trl's trainer switches dropout off, in the adapter as well: both responses are to be seen by the same network.
+  const dropout = stage.kind === 'preference' ? { dropout: 0 } : {}
+  const lora = stage.lora === undefined ? {} : { lora: { ...defaultLora, ...dropout, ...stage.lora } }
+  const preference = stage.kind === 'preference' ? resolvedPreference(stage) : {}
+  const { eta: _, ...resolved } = {
+    ...ownDefaults[stage.kind],
+    drop,
+    ...given,
+    ...lora,
+    ...preference,
+  } as Record<string, unknown>
+  return resolved as unknown as ResolvedStage
 }

@@ -61,7 +61,7 @@ export class TensorboardWriter {
 
 function bytesOf(event: TrainingEvent, wallTime: number): Buffer | undefined {
   if (event.type === 'step') {
-    const { step, loss, learningRate, gradNorm, tokens } = event.record
+    const { step, loss, learningRate, gradNorm, tokens, metrics = {} } = event.record
     return scalars(wallTime, step, [
       { tag: 'train/loss', value: loss },
       { tag: 'train/grad_norm', value: gradNorm },
@@ -69,16 +69,18 @@ function bytesOf(event: TrainingEvent, wallTime: number): Buffer | undefined {
       { tag: 'speed/tokens_per_second', value: tokens / Math.max(1e-9, event.seconds) },
       { tag: 'memory/allocated_bytes', value: event.memory.allocated },
       { tag: 'memory/peak_bytes', value: event.memory.peak },
+      ...Object.entries(metrics).map(([name, value]) => ({ tag: `train/${name}`, value })),
     ])
   }
   if (event.type === 'validation') return scalars(wallTime, event.record.step, evaluationScalars(event.record))
   return undefined
 }
 
-function evaluationScalars({ loss, losses = {}, bleu, chrf, scores = {} }: ValidationRecord): Scalar[] {
+function evaluationScalars({ loss, losses = {}, metrics = {}, bleu, chrf, scores = {} }: ValidationRecord): Scalar[] {
   const all: [string, number | undefined][] = [
     ['eval/loss', loss],
     ...Object.entries(losses).map(([name, value]): [string, number] => [`eval/loss_${name}`, value]),
+    ...Object.entries(metrics).map(([name, value]): [string, number] => [`eval/${name}`, value]),
     ['eval/bleu', bleu],
     ['eval/chrf', chrf],
     ...Object.entries(scores).flatMap(([name, score]): [string, number][] => [

@@ -2,9 +2,9 @@
 import { rm } from 'node:fs/promises'
 import { AlmaError } from '../errors.js'
 import type { LlamaForCausalLM } from '../model/index.js'
-import { ops, Tensor } from '../runtime/index.js'
+import { Tensor } from '../runtime/index.js'
 import type { Tokenizer, TrainingExample } from '../text/index.js'
-import { type MicroBatch, microBatches } from './batches.js'
+import { type MicroBatch, microBatches, sequencesOf } from './batches.js'
 import { standingOf, stopsEarly } from './best-evaluation.js'
 import {
   bestWeightsPath,
@@ -21,6 +21,7 @@ import { Evaluation } from './evaluation.js'
 import type { StageReport, StepRecord, TrainingEvent, ValidationRecord } from './events.js'
 import { countExamples, type ExampleState, type ExampleStream, openExamples } from './examples.js'
 import type { MemoryPlan } from './memory-plan.js'
+import { type Objective, objectiveOf } from './objective.js'
 import { Optimizer } from './optimizer.js'
 import { learningRateAt, warmupSteps } from './schedule.js'
 import { isCounted, StageCorpus } from './stage-corpus.js'
@@ -54,6 +55,8 @@ export interface StageRun {
   readonly onEvent?: (event: TrainingEvent) => void
 }
 
+type StartedStep = Omit<StepRecord, 'loss' | 'gradNorm' | 'metrics'>
+
 interface StepBatch {
   readonly micro: readonly MicroBatch[]
   readonly tokens: number
@@ -76,9 +79,7 @@ class StageTrainer {
   readonly #run: StageRun
   readonly #plan: MemoryPlan
   readonly #optimizer: Optimizer
-  /** f32 [1] each: Σ nll of the step, and the factor of the gradients. */
-  readonly #lossSum: Tensor
-  readonly #gradScale: Tensor
+  readonly #objective: Objective
   /** i32 [1]: number of the micro-batch, on which dropout depends. */
   readonly #microStep: Tensor
   #corpus: StageCorpus | undefined
@@ -102,8 +103,7 @@ class StageTrainer {
     model.activationCheckpointing = this.#plan.activationCheckpointing
     const { betas, epsilon, weightDecay, maxGradNorm, stochasticRounding = false, seed } = stage
     this.#optimizer = new Optimizer(model, { betas, epsilon, weightDecay, maxGradNorm, stochasticRounding, seed })
-    this.#lossSum = Tensor.zeros(run.model.device, [1], 'f32')
-    this.#gradScale = Tensor.zeros(run.model.device, [1], 'f32')
+    this.#objective = objectiveOf(run.model.device, stage)
     this.#microStep = Tensor.zeros(run.model.device, [1], 'i32')
     if (run.model.adapter !== undefined)
       run.model.adapter.dropoutState = { seed: run.stage.seed, step: this.#microStep }
@@ -176,8 +176,7 @@ class StageTrainer {
   async dispose(): Promise<void> {
     this.#run.model.activationCheckpointing = 'none'
     this.#optimizer.dispose()
-    this.#lossSum.dispose()
-    this.#gradScale.dispose()
+    this.#objective.dispose()
     if (this.#run.model.adapter !== undefined) this.#run.model.adapter.dropoutState = undefined
     this.#microStep.dispose()
     await this.#stream?.close()
@@ -196,7 +195,7 @@ class StageTrainer {
       examples.push(example)
     }
     if (examples.length === 0) return undefined
-    this.#run.model.checkTokenIds(examples.map(({ inputIds }) => inputIds))
+    this.#run.model.checkTokenIds(sequencesOf(examples))
     const micro = microBatches(examples, stage.microBatchSize, this.#plan.microBatchTokens)
     return {
       micro,
@@ -207,7 +206,7 @@ class StageTrainer {
   }
 
   /** Enqueues forward, backward and update of a step; returns without waiting for them. */
-  #enqueueStep(batch: StepBatch, totalSteps: number): Omit<StepRecord, 'loss' | 'gradNorm'> {
+  #enqueueStep(batch: StepBatch, totalSteps: number): StartedStep {
     const { model, stage } = this.#run
     const learningRate = learningRateAt(this.#step, {
       schedule: stage.schedule,
@@ -216,26 +215,22 @@ class StageTrainer {
       totalSteps,
     })
     this.#optimizer.zeroGradients()
-    ops.fill(this.#lossSum, 0)
-    this.#gradScale.write([1 / Math.max(1, batch.targets)])
-    for (const [index, micro] of batch.micro.entries()) {
-      this.#microStep.write(Int32Array.of((this.#step * MICRO_STEPS + index) % 2 ** 31))
-      if (stage.compat !== undefined) this.#gradScale.write([1 / Math.max(1, micro.targets) / batch.micro.length])
-      model.forwardBackward(micro, this.#gradScale, this.#lossSum)
-    }
-    this.#optimizer.step(learningRate, this.#lossSum)
+    this.#objective.enqueue(model, batch, (index) =>
+      this.#microStep.write(Int32Array.of((this.#step * MICRO_STEPS + index) % 2 ** 31)),
+    )
+    this.#optimizer.step(learningRate, this.#objective.lossSum)
     this.#step++
     return { step: this.#step, learningRate, tokens: batch.tokens }
   }
 
-  async #finishStep(started: Omit<StepRecord, 'loss' | 'gradNorm'>, batch: StepBatch): Promise<void> {
-    const [[lossSum = Number.NaN], [gradNorm = Number.NaN]] = await Promise.all([
-      this.#lossSum.readFloats(),
+  async #finishStep(started: StartedStep, batch: StepBatch): Promise<void> {
+    const [stepLoss, [gradNorm = Number.NaN]] = await Promise.all([
+      this.#objective.read(batch),
       this.#optimizer.gradNorm.readFloats(),
     ])
     this.#examples = batch.examples
     this.#tokens += batch.tokens
-    const record = { ...started, loss: lossSum / Math.max(1, batch.targets), gradNorm }
+    const record = { ...started, ...stepLoss, gradNorm }
     const { loss } = record
     this.#losses.push(record)
     if (isFiniteStep(record)) {
@@ -391,7 +386,13 @@ const isFiniteStep = ({ loss, gradNorm }: StepRecord): boolean => Number.isFinit
 /** JSON has no NaN: what was not finite came back as null. */
 function withNumbers(record: StepRecord): StepRecord {
   const { loss, gradNorm } = record as { readonly loss: number | null; readonly gradNorm: number | null }
-  return { ...record, loss: loss ?? Number.NaN, gradNorm: gradNorm ?? Number.NaN }
+  const metrics = Object.entries(record.metrics ?? {}).map(([name, value]) => [name, value ?? Number.NaN] as const)
+  return {
+    ...record,
+    loss: loss ?? Number.NaN,
+    gradNorm: gradNorm ?? Number.NaN,
+    ...(record.metrics && { metrics: Object.fromEntries(metrics) }),
+  }
 }
 
 /** Uses views and disposes them. */
