@@ -155,14 +155,14 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
-  if (alma::emulator::any_stream_captures()) return result(cudaErrorStreamCaptureUnsupported);
+  if (alma::emulator::allocation_is_forbidden()) return result(cudaErrorStreamCaptureUnsupported);
   *data = alma::emulator::allocate_device(bytes);
   return result(*data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return cudaSuccess;
-  if (alma::emulator::any_stream_captures()) return result(cudaErrorStreamCaptureUnsupported);
+  if (alma::emulator::allocation_is_forbidden()) return result(cudaErrorStreamCaptureUnsupported);
   alma::emulator::synchronize_all_streams();
   return result(alma::emulator::free_device(data) ? cudaSuccess : cudaErrorInvalidValue);
 }
@@ -228,8 +228,11 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return result(stream_of(stream).idle() ? cudaSuccess : cudaErrorNotReady);
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  stream_of(stream).begin_capture();
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  using Forbidden = Stream::Forbidden;
+  stream_of(stream).begin_capture(mode == cudaStreamCaptureModeGlobal        ? Forbidden::everybody
+                                  : mode == cudaStreamCaptureModeThreadLocal ? Forbidden::this_thread
+                                                                             : Forbidden::nobody);
   return result(cudaSuccess);
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
