@@ -37,6 +37,8 @@ export interface StageData {
   readonly recipe: Readonly<Record<string, unknown>>
   /** Steps that are planned; undefined before the stage begins. */
   readonly plannedSteps: number | undefined
+  /** Bytes at the peak. */
+  readonly plannedMemory: number | undefined
   readonly steps: readonly StepData[]
   readonly validation: readonly ValidationRecord[]
   readonly data: DataReport | undefined
@@ -49,6 +51,7 @@ interface MutableStage {
   kind: string
   recipe: Readonly<Record<string, unknown>>
   plannedSteps: number | undefined
+  plannedMemory: number | undefined
   steps: StepData[]
   validation: ValidationRecord[]
   data: DataReport | undefined
@@ -150,6 +153,7 @@ function emptyStage(kind: string, recipe: Json): MutableStage {
     kind,
     recipe,
     plannedSteps: undefined,
+    plannedMemory: undefined,
     steps: [],
     validation: [],
     data: undefined,
@@ -178,6 +182,9 @@ function readStageEvent(stage: MutableStage, event: Json): void {
   switch (event.type) {
     case 'stage':
       stage.plannedSteps = numberOf(event.steps)
+      return
+    case 'memory':
+      stage.plannedMemory = numberOf(objectOf(objectOf(event.plan).need).total)
       return
     case 'data':
       stage.data = dataReportOf(objectOf(event.report))

@@ -67,7 +67,7 @@ ${stage.data !== undefined && dataTable(stage.data)}
 </section>`
 }
 
-function chartsOf({ kind, steps, validation }: StageData): Chart[] {
+function chartsOf({ kind, steps, validation, plannedMemory }: StageData): Chart[] {
   const of = (value: (step: StepData) => number) => steps.map((step) => ({ x: step.step, y: value(step) }))
   const losses = of(({ loss }) => loss)
   const span = Math.max(1, Math.round(losses.length / 40))
@@ -156,10 +156,14 @@ function chartsOf({ kind, steps, validation }: StageData): Chart[] {
     fromZero: true,
   })
   const megabytes = (value: number): number => value / 2 ** 20
+  const planned = (): number => megabytes(plannedMemory ?? Number.NaN)
   add(
     'Device memory',
-    'in use behind each step, and its highest value so far',
+    'in use behind each step, its highest value so far, and what was planned',
     [
+      ...(plannedMemory === undefined
+        ? []
+        : [{ name: 'planned', color: 2, look: 'faint' as const, points: thinned(of(planned)) }]),
       { name: 'peak', color: 7, points: thinned(of(({ peakMemory }) => megabytes(peakMemory))) },
       { name: 'in use', color: 5, points: thinned(of(({ memory }) => megabytes(memory))) },
     ],

@@ -58,7 +58,7 @@ export function memoryNeed(shape: TrainingShape, micro: MicroBatchSize): MemoryN
   traceState(trace, shape, tokens)
   const pass: MicroBatchShape = {
     config: shape.config,
-    elementSize: (shape.activationDtype ?? shape.dtype) === 'bf16' ? 2 : 4,
+    elementSize: elementSize(shape),
     tokens,
     sequences,
     targets,
@@ -88,8 +88,8 @@ function traceState(trace: MemoryTrace, shape: TrainingShape, tokens: number): v
       [inner, out].map((width) => ({ name, count: width * lora.rank })),
     )
   }
-  // Low-rank updates are in the dtype of activations.
-  const size = lora === undefined ? stored : (shape.activationDtype ?? dtype) === 'bf16' ? 2 : 4
+  // Low-rank updates have the dtype of activations.
+  const size = lora === undefined ? stored : elementSize(shape)
   for (const ofNorms of [false, true]) {
     const counts = trained.filter(({ name }) => isNorm(name) === ofNorms).map(({ count }) => count)
     const count = counts.reduce((sum, each) => sum + Math.ceil(each / ARENA_ALIGNMENT) * ARENA_ALIGNMENT, 0)
@@ -105,6 +105,9 @@ function traceState(trace: MemoryTrace, shape: TrainingShape, tokens: number): v
   for (let scalar = 0; scalar < 9; scalar++) trace.allocate(4, 'workspace')
   if (gpu) trace.allocate(GPU_WORKSPACE + 8 * tokens * config.numAttentionHeads, 'workspace')
 }
+
+/** Bytes of an activation. */
+const elementSize = ({ dtype, activationDtype = dtype }: TrainingShape): number => (activationDtype === 'bf16' ? 2 : 4)
 
 const product = (extents: readonly number[]): number => extents.reduce((a, b) => a * b, 1)
 
@@ -197,30 +200,44 @@ function microBatchesOf({ microBatchSize, microBatchTokens, longest, batchSize }
 
 /** For a request that nothing fits as it is. */
 function whatWouldFit(request: MemoryRequest): string {
-  const { microBatchSize, microBatchTokens: _, dtype, lora, stochasticRounding, ...rest } = request
-  const adapter = lora === undefined ? {} : { lora }
-  const smaller = { dtype, ...adapter, stochasticRounding: stochasticRounding ?? false }
-  const ideas: [name: string, request: MemoryRequest][] = []
-  for (let size = Math.floor((microBatchSize ?? 1) / 2); size >= 1; size = Math.floor(size / 2)) {
-    ideas.push([`microBatchSize ${size}`, { ...rest, ...smaller, microBatchSize: size }])
-  }
-  ideas.push(["activationCheckpointing 'auto'", { ...rest, ...smaller, activationCheckpointing: 'auto' }])
-  if (dtype === 'bf16' && lora === undefined && stochasticRounding !== true) {
-    ideas.push(['stochasticRounding', { ...rest, dtype, stochasticRounding: true, activationCheckpointing: 'auto' }])
-  }
-  if (lora === undefined) ideas.push(['lora', { ...rest, dtype, lora: defaultLora, activationCheckpointing: 'auto' }])
-  if (rest.longest > FEW_TOKENS / 8) {
-    ideas.push([
-      `sequences of at most ${FEW_TOKENS / 8} tokens`,
-      { ...rest, ...smaller, longest: FEW_TOKENS / 8, activationCheckpointing: 'auto' },
-    ])
-  }
-  for (const [name, idea] of ideas) {
+  const ideas = [
+    ...smallerSizes(request),
+    ...otherOptions(request).map(([name, options]): Idea => [name, { ...request, ...options }]),
+  ]
+  const fitting = ideas.flatMap(([name, idea]) => {
     const size = microBatchesOf(idea).at(-1) as MicroBatchChoice
     const plan = planned(idea, size, modesOf(idea.activationCheckpointing).at(-1) as ActivationCheckpointing)
-    if (fits(plan)) return `${name} would fit: ${gigabytes(plan.need.total)}`
+    return fits(plan) ? [`${name} (${gigabytes(plan.need.total)})`] : []
+  })
+  return fitting.length === 0 ? 'nothing would fit but a smaller model' : `what would fit: ${fitting.join(', or ')}`
+}
+
+type Idea = readonly [name: string, request: MemoryRequest]
+
+/** The largest half, quarter, … of a micro-batch that fits. */
+function smallerSizes(request: MemoryRequest): Idea[] {
+  const mode = modesOf(request.activationCheckpointing).at(-1) as ActivationCheckpointing
+  for (let size = Math.floor((request.microBatchSize ?? 1) / 2); size >= 1; size = Math.floor(size / 2)) {
+    const smaller = { ...request, microBatchSize: size }
+    if (fits(planned(smaller, microBatchesOf(smaller)[0] as MicroBatchChoice, mode))) {
+      return [[`microBatchSize ${size}`, smaller]]
+    }
   }
-  return 'nothing would fit but a smaller model'
+  return []
+}
+
+function otherOptions(request: MemoryRequest): [name: string, options: Partial<MemoryRequest>][] {
+  const { dtype, lora, stochasticRounding, longest } = request
+  const auto = { activationCheckpointing: 'auto' } as const
+  const short = FEW_TOKENS / 8
+  const others: [string, Partial<MemoryRequest>][] = []
+  if (request.activationCheckpointing !== 'auto') others.push(["activationCheckpointing 'auto'", auto])
+  if (longest > short) others.push([`sequences of at most ${short} tokens`, { ...auto, longest: short }])
+  if (dtype === 'bf16' && lora === undefined && stochasticRounding !== true) {
+    others.push(['stochasticRounding', { ...auto, stochasticRounding: true }])
+  }
+  if (lora === undefined) others.push(['lora', { ...auto, lora: defaultLora }])
+  return others
 }
 
 /** For the terminal: what is needed, of how much, and what was chosen. */

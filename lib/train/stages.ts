@@ -264,7 +264,7 @@ export function resolveStage(stage: Stage, where: string, code: AlmaErrorCode = 
     ) ?? (stage.kind === 'preference' ? preferenceConflict(stage) : undefined)
   if (conflict !== undefined) fail(conflict)
   if (stage.lora !== undefined && stage.stochasticRounding === true) {
-    fail('"stochasticRounding" has no use with "lora", whose updates are f32')
+    fail('"stochasticRounding" has no use with "lora": the weights are frozen, and the updates are small')
   }
   const given = Object.fromEntries(Object.entries(stage).filter(([, value]) => value !== undefined))
   const drop = stage.compat === 'alma' ? [] : defaultDrop

@@ -29,7 +29,8 @@ namespace alma::ALMA_CUDA {
   X(attention_backward_k_end, "attention_backward", "k_end")                                               \
   X(attention_backward_shared_rows, "attention_backward", "k_begin, within the rows of another sequence,") \
   X(append_tokens_length, "append_tokens", "history_length")                                               \
-  X(copy_blocks_block, "copy_blocks", "block")
+  X(copy_blocks_block, "copy_blocks", "block")                                                             \
+  X(preference_loss_cu_rows, "preference_loss", "cu_rows")
 
 enum class ValueCheck : int {
   none = 0,

@@ -99,7 +99,10 @@ __attribute__((noinline)) void check_shared(Block& block, uintptr_t at, size_t b
 __attribute__((noinline)) void check_other(Block& block, uintptr_t at, size_t bytes, bool write) {
   static const Segments segments = own_segments();
   if (block.is_parameter(at) && !write) return;
-  if (at - reinterpret_cast<uintptr_t>(&threadIdx) + 4096 < 8192) return;
+  const auto within = [at](const auto& variable) { return at - reinterpret_cast<uintptr_t>(&variable) < sizeof variable; };
+  if (within(threadIdx) || within(blockIdx) || within(blockDim) || within(gridDim) ||
+      within(current_block))
+    return;
   if (at >= segments.begin && at < segments.end && !write) return;
   if (is_pinned(reinterpret_cast<const void*>(at))) return;
   char text[32];
@@ -115,8 +118,9 @@ __attribute__((noinline)) void fail_alignment(Block& block, uintptr_t at, size_t
 }
 
 inline void check(const void* address, size_t bytes, size_t alignment, bool write) {
+  if (!enabled) return;
   Block* block = current_block;
-  if (block == nullptr || !enabled) return;
+  if (block == nullptr) return;
   const auto at = reinterpret_cast<uintptr_t>(address);
   if (block->on_a_stack(at)) return;
   const bool device = is_device_memory(address);

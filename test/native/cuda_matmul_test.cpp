@@ -187,6 +187,8 @@ void nothing(Devices& devices) {
 int main(int argc, char** argv) {
   using namespace alma;
   using namespace alma::test;
+  std::setvbuf(stdout, nullptr, _IONBF,
+               0);  // what failed is seen although the device takes no more calls after a finding
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 3;
   const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : static_cast<uint64_t>(std::time(nullptr));
   test::random.state ^= seed * 0x9e3779b97f4a7c15ull;

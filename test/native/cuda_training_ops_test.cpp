@@ -61,7 +61,8 @@ void cross_entropy(Devices& devices) {
   for (int64_t i = 0; i < rows; ++i)
     if (random.one_in(4)) targets.set(static_cast<size_t>(i), -100);
   Both nll(Array::normal(DType::f32, rows)), lse(nll), dlogits(Array::normal(logits.cpu.ref().dtype, rows * vocab));
-  const Array scale = Array::normal(DType::f32, 1);
+  const Array scale = Array::normal(DType::f32, 1), row_scale = Array::normal(DType::f32, rows);
+  const bool scaled = random.one_in(2), smoothed = random.one_in(2);
   const bool with_lse = random.one_in(2), with_gradient = !random.one_in(4), in_place = random.one_in(2);
   const auto args = [&](Array& logits_, Array& nll_, Array& lse_, Array& dlogits_) {
     const TensorRef gradient = in_place ? logits_.ref() : dlogits_.ref();
@@ -75,6 +76,8 @@ void cross_entropy(Devices& devices) {
     result.rows = rows;
     result.vocab = vocab;
     result.ignore_index = -100;
+    result.row_scale = scaled ? row_scale.ref() : none;
+    result.label_smoothing = smoothed ? 0.15f : 0.0f;
     return result;
   };
   const std::string what = "cross_entropy " + text({rows, vocab}, {logits.cpu.ref()});
@@ -155,6 +158,70 @@ void elementwise(Devices& devices) {
   same(bad, "count_non_finite " + what);
 }
 
+void scale_and_dropout(Devices& devices) {
+  const int64_t count = random.below(9000);
+  const Array x = Array::normal(random.dtype(), count), step = Array::ints(1, 50, 1);
+  const std::string what = text({count}, {x.ref()});
+  Both scaled(x), dropped(Array::normal(x.ref().dtype, count));
+  devices.cuda(kernels::scale, {scaled.cuda.ref(), scaled.cuda.ref(), count, 0.3f});
+  devices.cpu.scale({scaled.cpu.ref(), scaled.cpu.ref(), count, 0.3f});
+  same(scaled, "scale " + what);
+  const bool accumulate = random.one_in(2);
+  const float probability = random.one_in(4) ? 0.0f : 0.1f + 0.8f * static_cast<float>(random.uniform());
+  const auto args = [&](Array& out) {
+    return DropoutArgs{x.ref(), out.ref(), step.ref(), count, probability, 0x123456789abcdefull, accumulate};
+  };
+  devices.cuda(kernels::dropout, args(dropped.cuda));
+  devices.cpu.dropout(args(dropped.cpu));
+  same(dropped, "dropout " + what);
+}
+
+void preference_loss(Devices& devices) {
+  const int64_t pairs = 1 + random.below(40), before = random.below(3), behind = random.below(3);
+  Array bounds(DType::i32, static_cast<size_t>(2 * pairs + 1));
+  int64_t rows = before;
+  bounds.set(0, static_cast<double>(rows));
+  for (int64_t s = 1; s <= 2 * pairs; ++s) {
+    rows += random.one_in(8) ? 0 : random.below(90);
+    bounds.set(static_cast<size_t>(s), static_cast<double>(rows));
+  }
+  rows += behind;
+  Array nll = Array::normal(DType::f32, rows), weights(DType::f32, 2);
+  for (size_t i = 0; i < nll.count(); ++i) nll.set(i, std::fabs(nll.get(i)));
+  weights.set(0, 0.4);
+  weights.set(1, 0.03);
+  Both row_scale(nll), logps(Array::normal(DType::f32, 2 * pairs)), losses(Array::normal(DType::f32, pairs)),
+      sums(Array::normal(DType::f32, 5));
+  const auto loss = static_cast<PreferenceLoss>(random.below(5));
+  const float smoothing = random.one_in(2) ? 0.2f : 0.0f;
+  const auto args = [&](Array& row_scale_, Array& logps_, Array& losses_, Array& sums_) {
+    PreferenceLossArgs result{};
+    result.nll = nll.ref();
+    result.cu_rows = bounds.ref();
+    result.weights = weights.ref();
+    result.row_scale = row_scale_.ref();
+    result.logps = logps_.ref();
+    result.losses = losses_.ref();
+    result.sums = sums_.ref();
+    result.rows = rows;
+    result.pairs = pairs;
+    result.loss = loss;
+    result.beta = 0.1f;
+    result.label_smoothing = smoothing;
+    result.gamma = 0.5f;
+    result.relax1 = 0.9f;
+    result.relax2 = 0.4f;
+    return result;
+  };
+  devices.cuda(kernels::preference_loss, args(row_scale.cuda, logps.cuda, losses.cuda, sums.cuda));
+  devices.cpu.preference_loss(args(row_scale.cpu, logps.cpu, losses.cpu, sums.cpu));
+  const std::string what = "preference_loss " + std::to_string(static_cast<int>(loss)) + " " + text({pairs, rows});
+  same(row_scale, what + " row_scale", 2e-6);
+  same(logps, what + " logps", 2e-6);
+  same(losses, what + " losses", 2e-6);
+  same(sums, what + " sums", 2e-6);
+}
+
 void adamw(Devices& devices) {
   const int64_t count = 1 + random.below(20000);
   Both param(Array::normal(random.dtype(), count)), master(Array::normal(DType::f32, count)), exp_avg(master);
@@ -165,11 +232,11 @@ void adamw(Devices& devices) {
   rate.set(0, 1e-2);
   scale.set(0, random.one_in(5) ? 0 : 0.7);
   const Array step = Array::ints(1, 50, 1);
-  const bool narrow = param.cpu.ref().dtype == DType::bf16;
+  const bool narrow = param.cpu.ref().dtype == DType::bf16, with_master = narrow && random.one_in(2);
   const auto args = [&](Array& param_, Array& master_, Array& exp_avg_, Array& exp_avg_sq_) {
     AdamWArgs result{};
     result.param = param_.ref();
-    result.master = narrow ? master_.ref() : none;
+    result.master = with_master ? master_.ref() : none;
     result.grad = grad.ref();
     result.exp_avg = exp_avg_.ref();
     result.exp_avg_sq = exp_avg_sq_.ref();
@@ -181,6 +248,7 @@ void adamw(Devices& devices) {
     result.beta2 = 0.999;
     result.epsilon = 1e-8;
     result.weight_decay = 0.1;
+    result.seed = 0x123456789abcdefull;
     return result;
   };
   devices.cuda(kernels::adamw, args(param.cuda, master.cuda, exp_avg.cuda, exp_avg_sq.cuda));
@@ -221,6 +289,8 @@ void compare_training_ops(Devices& devices) {
   cross_entropy(devices);
   rope(devices);
   elementwise(devices);
+  scale_and_dropout(devices);
+  preference_loss(devices);
   adamw(devices);
   rows(devices);
 }

@@ -10,6 +10,7 @@ describe('reading the log of a run', () => {
     const run = await readRun(
       runFolder([
         runLine('monolingual', 'parallel'),
+        { type: 'memory', stage: 0, plan: { need: { total: 4_000_000 } } },
         { type: 'stage', stage: 0, steps: 2, resumedAt: 0 },
         stepLine(0, 1, 4),
         stepLine(0, 2, 3.5),
@@ -21,9 +22,15 @@ describe('reading the log of a run', () => {
       ]),
     )
     expect(run).toMatchObject({ parameters: 1_234_567, device: 'CPU, avx2, 2 threads', damagedLines: 0 })
-    expect(run.updated - run.begun).toBe(8000)
+    expect(run.updated - run.begun).toBe(9000)
     const [first, second] = run.stages
-    expect(first).toMatchObject({ kind: 'monolingual', plannedSteps: 2, ended: true, bestStep: 1 })
+    expect(first).toMatchObject({
+      kind: 'monolingual',
+      plannedSteps: 2,
+      plannedMemory: 4_000_000,
+      ended: true,
+      bestStep: 1,
+    })
     expect(
       first?.steps.map(({ step, loss, tokens, seconds, peakMemory }) => [step, loss, tokens, seconds, peakMemory]),
     ).toEqual([

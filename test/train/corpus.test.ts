@@ -161,7 +161,7 @@ describe('the check of the data', () => {
     await using alma = await tinyAlma(data)
     const types: string[] = []
     await alma.finetune(parallel(data.train, { maxSteps: 1 }), { onProgress: ({ type }) => void types.push(type) })
-    expect(types).toEqual(['run', 'data', 'stage', 'step', 'stageEnd'])
+    expect(types).toEqual(['run', 'memory', 'data', 'stage', 'step', 'stageEnd'])
   })
 })
 

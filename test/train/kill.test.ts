@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { emulated } from '../support/devices.js'
 import { TestRandom } from '../support/random.js'
 import { type TinyData, tinyAlma, tinyData } from './support.js'
 
@@ -21,7 +22,8 @@ afterAll(() => rmSync(data.folder, { recursive: true, force: true }))
 
 function recipeFor(output: string): string {
   const path = join(data.folder, `${output}.json`)
-  const common = { batchSize: 8, learningRate: 3e-3, saveSteps: 5, evaluationSteps: 10 }
+  const common = { batchSize: 8, learningRate: 3e-3, saveSteps: emulated ? 2 : 5, evaluationSteps: emulated ? 4 : 10 }
+  const maxSteps = emulated ? 8 : 60
   const stages = [
     {
       ...common,
@@ -31,14 +33,14 @@ function recipeFor(output: string): string {
         { path: data.english, language: 'en' },
       ],
       blockSize: 32,
-      maxSteps: 60,
+      maxSteps,
     },
     {
       ...common,
       kind: 'parallel',
       pairs: [{ path: data.train, from: 'de', to: 'en' }],
       validation: [{ path: data.validation, from: 'de', to: 'en' }],
-      maxSteps: 60,
+      maxSteps,
     },
   ]
   writeFileSync(path, JSON.stringify({ model: 'base', output, stages }))

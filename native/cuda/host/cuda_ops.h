@@ -36,7 +36,10 @@ namespace alma::ALMA_CUDA {
   X(warp_scores, WarpScoresArgs)               \
   X(beam_top_k, BeamTopKArgs)                  \
   X(copy_blocks, CopyBlocksArgs)               \
-  X(count_non_finite, CountNonFiniteArgs)
+  X(count_non_finite, CountNonFiniteArgs)      \
+  X(scale, ScaleArgs)                          \
+  X(dropout, DropoutArgs)                      \
+  X(preference_loss, PreferenceLossArgs)
 
 class CudaOps final : public Ops {
  public:

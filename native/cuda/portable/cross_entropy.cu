@@ -24,14 +24,17 @@ struct Call {
   float* log_sum_exp;
   T* dlogits;
   const float* grad_scale;
+  const float* row_scale;
   int64_t rows, vocab;
   int ignore_index;
+  double label_smoothing;
   ValueError* error;
 };
 
 struct Shared {
   float maximum[kMaxWarps];
   double sum[kMaxWarps];
+  double above[kMaxWarps];
 };
 
 template <class T>
@@ -62,34 +65,47 @@ __device__ __forceinline__ Row row_of(const Call<T>& call) {
 }
 
 // What is kept of the row: thread 0, last of all, when the row no longer occupies registers. In f64, so that log(1 + small) keeps
-// its digits; (target − highest) first, because lse − target would cancel.
-template <class T>
-__device__ __forceinline__ void finish_row(const Call<T>& call, const Row& row, float highest, double sum) {
+// its digits; (target − highest) first, because lse − target would cancel. `mean` is that of the logits less the highest.
+template <bool kSmoothed, class T>
+__device__ __forceinline__ void finish_row(const Call<T>& call, const Row& row, float highest, double sum,
+                                           double mean = 0) {
   if (threadIdx.x != 0) return;
   const double log_sum = log(sum);
   if (call.log_sum_exp != nullptr) call.log_sum_exp[row.index] = static_cast<float>(highest + log_sum);
   if (call.nll == nullptr) return;
-  const double above = static_cast<double>(row.target_logit) - highest;
-  call.nll[row.index] = row.target < 0 ? 0.0f : static_cast<float>(log_sum - above);
+  double nll = log_sum - (static_cast<double>(row.target_logit) - highest);
+  if constexpr (kSmoothed) nll += call.label_smoothing * (log_sum - mean - nll);
+  call.nll[row.index] = row.target < 0 ? 0.0f : static_cast<float>(nll);
+}
+
+// What the gradient of a row is made of: factor · exp(logit − highest) − everywhere, and at the target less `at_target`.
+struct Scales {
+  float factor, everywhere, at_target;
+};
+
+template <bool kSmoothed, class T>
+__device__ __forceinline__ Scales scales_of(const Call<T>& call, const Row& row, double sum) {
+  float scale = row.target < 0 ? 0.0f : 1.0f;
+  if (call.grad_scale != nullptr) scale *= call.grad_scale[0];
+  if (call.row_scale != nullptr) scale *= call.row_scale[row.index];
+  const float factor = scale / static_cast<float>(sum);
+  if constexpr (!kSmoothed) return {factor, 0.0f, scale};
+  return {factor, static_cast<float>(scale * (call.label_smoothing / static_cast<double>(call.vocab))),
+          static_cast<float>(scale * (1 - call.label_smoothing))};
 }
 
 // The gradient of N columns from `column` on.
 template <class T, int N>
 __device__ __forceinline__ Vector<T, N> gradient(const Vector<T, N>& logits, const Row& row, int64_t column,
-                                                 float highest, float scale, float factor) {
+                                                 float highest, const Scales& scales) {
   float values[N];
   const int64_t offset = row.target - column;
 #pragma unroll
   for (int lane = 0; lane < N; ++lane) {
-    values[lane] = exponential<T>(logits[lane] - highest) * factor;
-    if (offset == lane) values[lane] -= scale;
+    values[lane] = exponential<T>(logits[lane] - highest) * scales.factor - scales.everywhere;
+    if (offset == lane) values[lane] -= scales.at_target;
   }
   return pack<T>(values);
-}
-
-template <class T>
-__device__ __forceinline__ float scale_of(const Call<T>& call) {
-  return call.grad_scale != nullptr ? call.grad_scale[0] : 1.0f;
 }
 
 template <class T, int N>
@@ -151,19 +167,19 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads) cross_entropy_kerne
   if (call.dlogits != nullptr) {
     __syncthreads();  // the target's logit has been read
     keep_packed(value);
-    const float scale = row.target < 0 ? 0.0f : scale_of(call), factor = scale / static_cast<float>(sum);
+    const Scales scales = scales_of<false>(call, row, sum);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const int column = first + v * step;
-      const Vector<T, N> out = ignored ? zeros<T, N>() : gradient(value[v], row, column, highest, scale, factor);
+      const Vector<T, N> out = ignored ? zeros<T, N>() : gradient(value[v], row, column, highest, scales);
       store<true>(call.dlogits + begin + column, vocab - column, out);
     }
   }
-  finish_row(call, row, highest, sum);
+  finish_row<false>(call, row, highest, sum);
 }
 
-// Rows of any length, N columns at a time: whole vectors, or 1 at any address.
-template <class T, int N>
+// Rows of any length, N columns at a time: whole vectors, or 1 at any address. With label smoothing too.
+template <class T, int N, bool kSmoothed>
 __global__ void __launch_bounds__(kMaxThreads) cross_entropy_long_kernel(const Call<T> call) {
   ALMA_SHARED(Shared, shared);
   const Row row = row_of(call);
@@ -193,14 +209,25 @@ __global__ void __launch_bounds__(kMaxThreads) cross_entropy_long_kernel(const C
     sum += part;
   }
   sum = block_sum(sum, shared.sum);
+  double mean = 0;
+  if constexpr (kSmoothed) {
+    for (int64_t i = first; i < call.vocab; i += step) {
+      const Vector<T, N> value = load_vector<N>(logits + i);
+      float part = 0;
+#pragma unroll
+      for (int lane = 0; lane < N; ++lane) part += value[lane] - highest;
+      mean += part;
+    }
+    mean = block_sum(mean, shared.above) / static_cast<double>(call.vocab);
+  }
   if (call.dlogits != nullptr) {
     __syncthreads();
-    const float scale = ignored ? 0.0f : scale_of(call), factor = scale / static_cast<float>(sum);
+    const Scales scales = scales_of<kSmoothed>(call, row, sum);
     for (int64_t i = first; i < call.vocab; i += step)
       store_vector(dlogits + i,
-                   ignored ? zeros<T, N>() : gradient(load_vector<N>(logits + i), row, i, highest, scale, factor));
+                   ignored ? zeros<T, N>() : gradient(load_vector<N>(logits + i), row, i, highest, scales));
   }
-  finish_row(call, row, highest, sum);
+  finish_row<kSmoothed>(call, row, highest, sum, mean);
 }
 
 template <class T>
@@ -211,9 +238,11 @@ void run(Context& context, const CrossEntropyArgs& args) {
                      pointer<float>(args.log_sum_exp),
                      pointer<T>(args.dlogits),
                      pointer<float>(args.grad_scale),
+                     pointer<float>(args.row_scale),
                      args.rows,
                      args.vocab,
                      args.ignore_index,
+                     args.label_smoothing,
                      context.value_error};
   constexpr int N = kLanesOf<T>;
   const int64_t vectors = args.vocab / N;
@@ -223,10 +252,13 @@ void run(Context& context, const CrossEntropyArgs& args) {
                             sizeof(Shared)};
     launch(context, "cross_entropy", shape, kernel, call);
   };
-  if (!whole) return start(ceil_div(args.vocab, 8), cross_entropy_long_kernel<T, 1>);
-  if (vectors <= 512) return start(ceil_div(vectors, 2), cross_entropy_kernel<T, 2, 256>);
-  if (vectors <= 8 * kMaxThreads) return start(ceil_div(vectors, 8), cross_entropy_kernel<T, 8, 1024>);
-  start(kMaxThreads, cross_entropy_long_kernel<T, N>);
+  with_bool(args.label_smoothing > 0, [&](auto smoothed) {
+    constexpr bool kSmoothed = decltype(smoothed)::value;
+    if (!whole) return start(ceil_div(args.vocab, 8), cross_entropy_long_kernel<T, 1, kSmoothed>);
+    if (kSmoothed || vectors > 8 * kMaxThreads) return start(kMaxThreads, cross_entropy_long_kernel<T, N, kSmoothed>);
+    if (vectors <= 512) return start(ceil_div(vectors, 2), cross_entropy_kernel<T, 2, 256>);
+    start(ceil_div(vectors, 8), cross_entropy_kernel<T, 8, 1024>);
+  });
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 // The 8 warps of a block share 16 rows of b and take every eighth piece of 32 k; their sums are added in the order of the warps. What
 // a row of a gets depends on k alone: the same bits for every m, and at every place.
 //
-// Bytes in flight: 2 rows × kUnroll pieces × 16 bytes a lane, 32 KiB a block, of which two share a multiprocessor up to 16 rows (at most 126 registers):
-// twice the 28 KiB that 4.3 TB/s over 132 of them need at 0.85 µs of latency. Not yet measured.
+// Bytes in flight: 2 rows × kUnroll pieces × 16 bytes a lane, 32 KiB a block, of which two share a multiprocessor for up to 16 rows
+// (at most 126 registers), one for more. 4.3 TB/s over 132 multiprocessors need 28 KiB at 0.85 µs of latency. Not yet measured.
 #include "../ptx/mma.cuh"
 #include "../shared_memory.cuh"
 #include "matmul_kernels.h"

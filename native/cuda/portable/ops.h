@@ -36,5 +36,8 @@ void warp_scores(Context& context, const WarpScoresArgs& args);
 void beam_top_k(Context& context, const BeamTopKArgs& args);
 void copy_blocks(Context& context, const CopyBlocksArgs& args);
 void count_non_finite(Context& context, const CountNonFiniteArgs& args);
+void scale(Context& context, const ScaleArgs& args);
+void dropout(Context& context, const DropoutArgs& args);
+void preference_loss(Context& context, const PreferenceLossArgs& args);
 
 }  // namespace alma::ALMA_CUDA::portable
