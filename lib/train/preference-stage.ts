@@ -47,7 +47,6 @@ export const preferenceDefaults = {
   beta: 0.1,
   cpoAlpha: 1,
   labelSmoothing: 0,
-  simpoGamma: 0.5,
   maxLength: 512,
   maxPromptLength: 256,
   schedule: 'inverse_sqrt',
@@ -55,6 +54,7 @@ export const preferenceDefaults = {
   batchSize: 128,
 } as const
 
+const SIMPO_GAMMA = 0.5
 /** ALMA's code. */
 const relaxCoefficients = [0.9, 0.4] as const
 
@@ -105,13 +105,15 @@ export function resolvedPreference(stage: PreferenceStage): object {
     data: preferenceSources(stage.data),
     ...(validation !== undefined && { validation: preferenceSources(validation) }),
     ...(loss === 'arpo' && coefficients),
+    ...(loss === 'simpo' && { simpoGamma: stage.simpoGamma ?? SIMPO_GAMMA }),
   }
 }
 
 export function lossSettings(
-  stage: Pick<PreferenceStage, 'relaxCoefficient1' | 'relaxCoefficient2'> &
-    Required<Pick<PreferenceStage, 'loss' | 'beta' | 'labelSmoothing' | 'simpoGamma'>>,
+  stage: Pick<PreferenceStage, 'relaxCoefficient1' | 'relaxCoefficient2' | 'simpoGamma'> &
+    Required<Pick<PreferenceStage, 'loss' | 'beta' | 'labelSmoothing'>>,
 ): ops.PreferenceLossSettings {
-  const { loss, beta, labelSmoothing, simpoGamma, relaxCoefficient1: relax1 = 1, relaxCoefficient2: relax2 = 0 } = stage
+  const { loss, beta, labelSmoothing, simpoGamma = 0 } = stage
+  const { relaxCoefficient1: relax1 = 1, relaxCoefficient2: relax2 = 0 } = stage
   return { loss, beta, labelSmoothing, simpoGamma, relax1, relax2 }
 }

@@ -45,9 +45,9 @@ export interface StageOptions extends EvaluationOptions {
    * code, so with compat 'alma'.
    */
   readonly drop?: readonly DroppedFinding[]
-  /** Steps between two evaluations. Default: a tenth of the stage, when there is validation data. */
+  /** Steps between two evaluations; below 1: as a part of the stage. Default 0.1, when there is validation data. */
   readonly evaluationSteps?: number
-  /** Steps between two checkpoints. Default: a tenth of the stage, when there is an output folder. */
+  /** Steps between two checkpoints; below 1: as a part of the stage. Default 0.1, when there is an output folder. */
   readonly saveSteps?: number
   /** End with the weights of the best evaluation (by `metricForBestModel`) instead of the last ones. Default false. */
   readonly keepBest?: boolean
@@ -177,6 +177,11 @@ function loraCheck(value: unknown): string | undefined {
   return undefined
 }
 
+const interval = number(
+  'a positive integer, or a part of the stage between 0 and 1',
+  (value) => (Number.isSafeInteger(value) && value > 0) || (value > 0 && value < 1),
+)
+
 const commonFields: FieldChecks = {
   kind: oneOf(stageKinds),
   batchSize: positiveInteger,
@@ -192,8 +197,8 @@ const commonFields: FieldChecks = {
   epsilon: number('a number above 0', (value) => value > 0),
   maxGradNorm: number('a number from 0 on', (value) => value >= 0),
   seed: number('an integer from 0 to 2^31 - 1', (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 31),
-  evaluationSteps: positiveInteger,
-  saveSteps: positiveInteger,
+  evaluationSteps: interval,
+  saveSteps: interval,
   keepBest: flag,
   maxSteps: positiveInteger,
   epochs: positiveInteger,

@@ -124,9 +124,9 @@ class StageTrainer {
     const totalSteps = await stageSteps(corpus, stage)
     const evaluation = await Evaluation.open(this.#run.model, tokenizer, stage)
     this.#evaluation = evaluation
-    const tenth = Math.max(1, Math.ceil(totalSteps / 10))
-    const evaluationSteps = evaluation.isEmpty ? Infinity : (stage.evaluationSteps ?? tenth)
-    const saveSteps = this.#run.output === undefined ? Infinity : (stage.saveSteps ?? tenth)
+    const every = (steps = 0.1): number => (steps < 1 ? Math.max(1, Math.ceil(totalSteps * steps)) : steps)
+    const evaluationSteps = evaluation.isEmpty ? Infinity : every(stage.evaluationSteps)
+    const saveSteps = this.#run.output === undefined ? Infinity : every(stage.saveSteps)
     const epochs = stage.epochs ?? (isCounted(stage) ? 1 : Infinity)
     this.#stream = openExamples(corpus, stage, epochs, this.#examples ?? undefined)
     this.#emit({ type: 'stage', steps: totalSteps, resumedAt: this.#step })
