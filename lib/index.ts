@@ -94,6 +94,8 @@ export {
   type FindingCount,
   type FinetuneOptions,
   type FinetuneReport,
+  type MemoryNeed,
+  type MemoryPlan,
   type MonolingualSource,
   type MonolingualStage,
   type ParallelSource,

@@ -21,6 +21,7 @@ void Block::finish_copy(AsyncCopy& copy) {
 }
 
 void Block::cp_async(void* shared, const void* global, size_t bytes, bool valid, Here here) {
+  const Internal internal(*this);
   const auto to = reinterpret_cast<uintptr_t>(shared);
   const auto from = reinterpret_cast<uintptr_t>(global);
   const std::string what = "cp.async at " + text_of(here);
@@ -45,6 +46,7 @@ void Block::cp_async(void* shared, const void* global, size_t bytes, bool valid,
 }
 
 void Block::cp_async_commit() {
+  const Internal internal(*this);
   Thread& thread = threads_[current_];
   for (AsyncCopy& copy : thread.copies)
     if (copy.group < 0) copy.group = thread.groups;
@@ -52,6 +54,7 @@ void Block::cp_async_commit() {
 }
 
 void Block::cp_async_wait(unsigned pending, Here) {
+  const Internal internal(*this);
   Thread& thread = threads_[current_];
   const int arrived = thread.groups - static_cast<int>(pending);
   for (AsyncCopy& copy : thread.copies) {

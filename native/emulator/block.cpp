@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "async_proxy.h"
 #include "fiber.h"
 #include "memory.h"
 
@@ -97,6 +98,7 @@ Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& sche
       time_(arena.time),
       threads_(count_),
       warps_((count_ + 31) / 32),
+      warpgroups_((count_ + 127) / 128),
       shared_(arena.shared),
       shared_bytes_(launch.shared_bytes),
       shadow_(arena.shadow),
@@ -105,7 +107,8 @@ Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& sche
   stacks_end_ = stacks_begin_ + kStackBytes * (kMaxThreads + 1);
   std::memset(shared_, 0xff, shared_bytes_);
   shadow_.reset(shared_bytes_, ++time_);
-  for (Warp& warp : warps_) std::fill_n(warp.seen, kMaxWarps, time_);
+  for (Warp& warp : warps_) std::fill_n(warp.seen, kParties, time_);
+  async_ = std::make_unique<AsyncProxy>(*this);
   for (unsigned i = 0; i < count_; ++i) {
     // Stacks that all begin at the same offset in their page would share cache sets.
     char* top = arena.stacks + kStackBytes * (i + 1) - (i % 16) * 192;
@@ -139,11 +142,15 @@ void Block::run() {
       resume(i);
       if (failed_) break;
     }
-    if (!failed_ && !progressed && !poll()) {
+    if (failed_) break;
+    if (schedule_.async == AsyncCompletion::random && (random_() & 3) == 0) async_->advance();
+    // Operations that complete as late as they can do so when nobody can go on without them.
+    if (!progressed && !poll() && !async_->advance()) {
       report_deadlock();
       break;
     }
   }
+  if (!failed_) async_->end_block();
   current_block = nullptr;
 }
 
@@ -151,7 +158,9 @@ void Block::resume(unsigned thread) {
   current_ = thread;
   const unsigned plane = launch_.block.x * launch_.block.y;
   threadIdx = {thread % launch_.block.x, thread % plane / launch_.block.x, thread / plane};
+  internal_ = false;
   alma_emulator_switch(&scheduler_, threads_[thread].stack_pointer);
+  internal_ = true;
 }
 
 void Block::pause() {
@@ -172,8 +181,10 @@ void Block::wait(const char* what, Here here) {
 }
 
 void Block::end_thread() {
+  const Internal internal(*this);
   Thread& thread = threads_[current_];
   if (!thread.copies.empty()) fail("ends with an asynchronous copy that it has not waited for");
+  async_->end_thread();
   thread.state = State::ended;
   --alive_;
   // Those that wait for all threads wait for one less.
@@ -183,10 +194,16 @@ void Block::end_thread() {
 }
 
 void Block::fail(const std::string& finding) {
+  const Internal internal(*this);
   report(where() + ": " + finding);
   failed_ = true;
   pause();
   std::abort();
+}
+
+void Block::find(const std::string& finding) {
+  report(where() + ": " + finding);
+  failed_ = true;
 }
 
 std::string Block::where() const {
@@ -197,12 +214,12 @@ std::string Block::where() const {
 
 void Block::release_accesses(Seen& to) {
   const Warp& warp = warps_[current_ / 32];
-  for (unsigned i = 0; i < warps_.size(); ++i) to[i] = std::max(to[i], warp.seen[i]);
+  for (unsigned i = 0; i < kParties; ++i) to[i] = std::max(to[i], warp.seen[i]);
   to[current_ / 32] = ++time_;
 }
 
 void Block::acquire_accesses(unsigned warp, const Seen& from) {
-  for (unsigned i = 0; i < warps_.size(); ++i) warps_[warp].seen[i] = std::max(warps_[warp].seen[i], from[i]);
+  for (unsigned i = 0; i < kParties; ++i) warps_[warp].seen[i] = std::max(warps_[warp].seen[i], from[i]);
 }
 
 void Block::arrive(Barrier& barrier, unsigned count, Here here) {
@@ -224,18 +241,23 @@ bool Block::complete_barrier(Barrier& barrier) {
   if (barrier.arrived < (barrier.count == 0 ? alive_ : barrier.count)) return false;
   if (barrier.count == 0) {
     ++time_;
-    for (Warp& warp : warps_) std::fill_n(warp.seen, kMaxWarps, time_);
+    Seen all{};
+    for (const Warp& warp : warps_)
+      for (unsigned i = kMaxWarps; i < kParties; ++i) all[i] = std::max(all[i], warp.seen[i]);
+    std::fill_n(all, kMaxWarps, time_);
+    for (Warp& warp : warps_) std::copy_n(all, kParties, warp.seen);
   } else {
     for (const unsigned thread : barrier.waiting) acquire_accesses(thread / 32, barrier.seen);
   }
   for (const unsigned thread : barrier.waiting) threads_[thread].state = State::ready;
   barrier.waiting.clear();
   barrier.arrived = 0;
-  std::fill_n(barrier.seen, kMaxWarps, 0);
+  std::fill_n(barrier.seen, kParties, 0);
   return true;
 }
 
 void Block::barrier(int id, unsigned count, Here here) {
+  const Internal internal(*this);
   Barrier& barrier = barriers_[id];
   arrive(barrier, count, here);
   barrier.waiting.push_back(current_);
@@ -247,11 +269,13 @@ void Block::barrier(int id, unsigned count, Here here) {
 }
 
 void Block::barrier_arrive(int id, unsigned count, Here here) {
+  const Internal internal(*this);
   arrive(barriers_[id], count, here);
   complete_barrier(barriers_[id]);
 }
 
 void Block::collective(const char* operation, unsigned mask, void* arguments, Complete complete, Here here) {
+  const Internal internal(*this);
   const unsigned warp = current_ / 32, lane = current_ % 32;
   if ((mask >> lane & 1) == 0)
     fail(std::string(operation) + " at " + text_of(here) + " names a mask without its own lane");
@@ -275,6 +299,26 @@ void Block::collective(const char* operation, unsigned mask, void* arguments, Co
   if (complete != nullptr) complete(whole.arguments, mask);
   for (unsigned other = 0; other < 32; ++other)
     if ((mask >> other & 1) != 0 && other != lane) threads_[warp * 32 + other].state = State::ready;
+}
+
+void Block::warpgroup_collective(const char* operation, void* arguments, CompleteWarpgroup complete, Here here) {
+  const Internal internal(*this);
+  Warpgroup& group = warpgroups_[current_ / 128];
+  if (current_ / 128 * 128 + 128 > count_) fail(std::string(operation) + " at " + text_of(here) + " needs 128 threads");
+  if (group.arrived > 0 && (std::strcmp(group.operation, operation) != 0 || group.here.line != here.line))
+    fail("threads of a warpgroup wait for different things: " + std::string(operation) + " at " + text_of(here) +
+         ", others for " + group.operation + " at " + text_of(group.here));
+  group.operation = operation;
+  group.here = here;
+  group.arguments[current_ % 128] = arguments;
+  if (++group.arrived < 128) {
+    wait(operation, here);
+    return;
+  }
+  group.arrived = 0;
+  complete(group.arguments);
+  for (unsigned i = current_ / 128 * 128; i < current_ / 128 * 128 + 128; ++i)
+    if (i != current_) threads_[i].state = State::ready;
 }
 
 void Block::warp_barrier(unsigned mask, Here here) {
@@ -312,7 +356,8 @@ void Block::report_deadlock() {
   std::map<std::string, unsigned> places;
   for (const Thread& thread : threads_) {
     if (thread.state == State::ended) continue;
-    ++places[std::string(thread.waits_for) + " at " + text_of(thread.here)];
+    ++places[async_->describe_wait(static_cast<unsigned>(&thread - threads_.data()), thread.waits_for) + " at " +
+             text_of(thread.here)];
   }
   std::string text = launch_.kernel + ", block " + text_of(index_) + ": deadlock;";
   for (const auto& [place, count] : places) text += " " + std::to_string(count) + " wait for " + place + ",";
@@ -324,6 +369,7 @@ void Block::report_deadlock() {
 
 void* shared_memory(size_t bytes, size_t alignment) {
   Block* block = current_block;
+  const Block::Internal internal(*block);
   if (bytes > block->shared_bytes())
     block->fail("uses " + std::to_string(bytes) + " bytes of shared memory, launched with " +
                 std::to_string(block->shared_bytes()));

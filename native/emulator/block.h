@@ -14,6 +14,10 @@
 #include "shared_shadow.h"
 
 namespace alma::emulator {
+class AsyncProxy;
+}
+
+namespace alma::emulator {
 
 struct Index3 {
   unsigned x, y, z;
@@ -74,7 +78,12 @@ class Block {
   // Lets the others run until ready() holds; ready() is asked again after every round.
   void wait_until(const char* what, const std::function<bool()>& ready, Here here);
 
+  // As collective(), for the 128 threads of a warpgroup.
+  using CompleteWarpgroup = void (*)(void* const (&threads)[128]);
+  void warpgroup_collective(const char* operation, void* arguments, CompleteWarpgroup complete, Here here);
+
   [[noreturn]] void fail(const std::string& finding);  // on a fiber: ends the block
+  void find(const std::string& finding);               // anywhere: the block ends when its fiber waits
 
   void cp_async(void* shared, const void* global, size_t bytes, bool valid, Here here);
   void cp_async_commit();
@@ -90,6 +99,28 @@ class Block {
   char* shared() const { return shared_; }
   size_t shared_bytes() const { return shared_bytes_; }
   SharedShadow& shadow() { return shadow_; }
+  // While one exists the emulator itself runs, not the kernel: its accesses are not checked. (The linker keeps one instance of a template
+  // of the standard library, which may be that of a kernel's object file.)
+  class Internal {
+   public:
+    explicit Internal(Block& block) : block_(block), before_(block.internal_) { block_.internal_ = true; }
+    ~Internal() { block_.internal_ = before_; }
+    Internal(const Internal&) = delete;
+    Internal& operator=(const Internal&) = delete;
+
+   private:
+    Block& block_;
+    bool before_;
+  };
+  bool internal() const { return internal_; }
+  AsyncProxy& async() { return *async_; }
+  Schedule schedule() const { return schedule_; }
+  uint64_t random() { return random_(); }
+  unsigned threads() const { return count_; }
+  uint32_t tick() { return ++time_; }
+  uint32_t* seen(unsigned warp) { return warps_[warp].seen; }
+  void release_accesses(Seen& to);                         // what this thread has done so far …
+  void acquire_accesses(unsigned warp, const Seen& from);  // … is seen by that warp
   Moment now() const { return {current_, time_, warps_[current_ / 32].seen}; }
   uint32_t first_tag() const { return first_tag_; }
   uint32_t tag() const { return tag_; }
@@ -128,6 +159,12 @@ class Block {
     Seen seen{};
     std::vector<Group> groups;
   };
+  struct Warpgroup {  // its threads on their way to a collective
+    const char* operation = nullptr;
+    unsigned arrived = 0;
+    void* arguments[128];
+    Here here{"", 0};
+  };
   struct Barrier {
     unsigned arrived = 0, count = 0;
     Here here{"", 0};
@@ -142,8 +179,6 @@ class Block {
   void end_thread();
   void arrive(Barrier& barrier, unsigned count, Here here);
   bool complete_barrier(Barrier& barrier);
-  void release_accesses(Seen& to);                         // what this thread has done so far …
-  void acquire_accesses(unsigned warp, const Seen& from);  // … is seen by that warp
   void finish_copy(AsyncCopy& copy);
   bool poll();
   void report_deadlock();
@@ -154,16 +189,18 @@ class Block {
   unsigned count_, alive_, current_ = 0;
   uint32_t first_tag_, tag_;
   uint32_t& time_;
-  bool failed_ = false;
+  bool failed_ = false, internal_ = true;
   void* scheduler_ = nullptr;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
   Barrier barriers_[16];
   char* shared_ = nullptr;
   size_t shared_bytes_ = 0;
   SharedShadow& shadow_;
   uintptr_t stacks_begin_ = 0, stacks_end_ = 0;
   std::mt19937_64 random_;
+  std::unique_ptr<AsyncProxy> async_;
 };
 
 // The block whose fiber is running on this OS thread; null on the host. Not of the faster model initial-exec: the addon is loaded by a

@@ -139,6 +139,7 @@ void check_atomic(const void* address, size_t bytes) {
   Block* block = current_block;
   if (block == nullptr || !enabled || block->on_a_stack(reinterpret_cast<uintptr_t>(address))) return;
   const auto at = reinterpret_cast<uintptr_t>(address);
+  const Block::Internal internal(*block);
   if (at % bytes != 0)
     block->fail("an atomic operation on an address that is not a multiple of " + std::to_string(bytes));
   if (is_device_memory(address)) {
@@ -149,6 +150,14 @@ void check_atomic(const void* address, size_t bytes) {
   if (at < block->shared_begin() || at + bytes > block->shared_end())
     block->fail("an atomic operation outside of shared memory and of the device's");
 }
+// The kernel's own accesses.
+inline void hook(const void* address, size_t bytes, size_t alignment, bool write) {
+  if (current_block == nullptr || current_block->internal()) return;
+  const Block::Internal internal(*current_block);
+  check(address, bytes, alignment, write);
+}
+void hook_read(const void* address, size_t bytes, size_t alignment) { hook(address, bytes, alignment, false); }
+void hook_write(const void* address, size_t bytes, size_t alignment) { hook(address, bytes, alignment, true); }
 void end_of_launch() {
   if (!raced.exchange(false)) return;
   std::lock_guard lock(race_mutex);
@@ -164,25 +173,25 @@ void set_checks_enabled(bool value) { enabled = value; }
 
 // The interface between code compiled with -fsanitize=thread and its runtime.
 #define ALMA_HOOK extern "C" __attribute__((visibility("hidden"))) void
-#define ALMA_HOOKS(size)                                                                                   \
-  ALMA_HOOK __tsan_read##size(void* address) { alma::emulator::check_read(address, size, size); }          \
-  ALMA_HOOK __tsan_write##size(void* address) { alma::emulator::check_write(address, size, size); }        \
-  ALMA_HOOK __tsan_volatile_read##size(void* address) { alma::emulator::check_read(address, size, size); } \
-  ALMA_HOOK __tsan_volatile_write##size(void* address) { alma::emulator::check_write(address, size, size); }
+#define ALMA_HOOKS(size)                                                                                  \
+  ALMA_HOOK __tsan_read##size(void* address) { alma::emulator::hook_read(address, size, size); }          \
+  ALMA_HOOK __tsan_write##size(void* address) { alma::emulator::hook_write(address, size, size); }        \
+  ALMA_HOOK __tsan_volatile_read##size(void* address) { alma::emulator::hook_read(address, size, size); } \
+  ALMA_HOOK __tsan_volatile_write##size(void* address) { alma::emulator::hook_write(address, size, size); }
 ALMA_HOOKS(1)
 ALMA_HOOKS(2)
 ALMA_HOOKS(4)
 ALMA_HOOKS(8)
 ALMA_HOOKS(16)
-#define ALMA_UNALIGNED_HOOKS(size)                                                                       \
-  ALMA_HOOK __tsan_unaligned_read##size(void* address) { alma::emulator::check_read(address, size, 1); } \
-  ALMA_HOOK __tsan_unaligned_write##size(void* address) { alma::emulator::check_write(address, size, 1); }
+#define ALMA_UNALIGNED_HOOKS(size)                                                                      \
+  ALMA_HOOK __tsan_unaligned_read##size(void* address) { alma::emulator::hook_read(address, size, 1); } \
+  ALMA_HOOK __tsan_unaligned_write##size(void* address) { alma::emulator::hook_write(address, size, 1); }
 ALMA_UNALIGNED_HOOKS(2)
 ALMA_UNALIGNED_HOOKS(4)
 ALMA_UNALIGNED_HOOKS(8)
 ALMA_UNALIGNED_HOOKS(16)
-ALMA_HOOK __tsan_read_range(void* address, unsigned long bytes) { alma::emulator::check_read(address, bytes, 1); }
-ALMA_HOOK __tsan_write_range(void* address, unsigned long bytes) { alma::emulator::check_write(address, bytes, 1); }
+ALMA_HOOK __tsan_read_range(void* address, unsigned long bytes) { alma::emulator::hook_read(address, bytes, 1); }
+ALMA_HOOK __tsan_write_range(void* address, unsigned long bytes) { alma::emulator::hook_write(address, bytes, 1); }
 ALMA_HOOK __tsan_vptr_update(void**, void*) {}
 ALMA_HOOK __tsan_vptr_read(void**) {}
 ALMA_HOOK __tsan_func_entry(void*) {}

@@ -10,6 +10,7 @@
 #include "grid.h"
 #include "include/cuda_runtime_api.h"
 #include "memory.h"
+#include "properties.h"
 #include "report.h"
 
 using alma::emulator::Event;
@@ -19,9 +20,6 @@ using alma::emulator::Stream;
 using alma::emulator::Work;
 
 namespace {
-
-// Of compute capability 8.0.
-constexpr size_t kSharedBytesPerBlock = 166912;
 
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -120,12 +118,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {};
   std::strcpy(properties->name, "CUDA emulator");
   properties->totalGlobalMem = alma::emulator::device_bytes_total();
-  properties->major = 8;
-  properties->minor = 0;
+  properties->major = alma::emulator::compute_capability() / 10;
+  properties->minor = alma::emulator::compute_capability() % 10;
   // Few, so that persistent kernels and grids of several waves are seen with small problems.
   properties->multiProcessorCount = 4;
   properties->l2CacheSize = 1 << 20;
-  properties->sharedMemPerBlockOptin = kSharedBytesPerBlock;
+  properties->sharedMemPerBlockOptin = alma::emulator::shared_bytes_per_block();
   return cudaSuccess;
 }
 
@@ -155,14 +153,14 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
-  if (alma::emulator::any_stream_captures()) return result(cudaErrorStreamCaptureUnsupported);
+  if (alma::emulator::allocation_is_forbidden()) return result(cudaErrorStreamCaptureUnsupported);
   *data = alma::emulator::allocate_device(bytes);
   return result(*data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return cudaSuccess;
-  if (alma::emulator::any_stream_captures()) return result(cudaErrorStreamCaptureUnsupported);
+  if (alma::emulator::allocation_is_forbidden()) return result(cudaErrorStreamCaptureUnsupported);
   alma::emulator::synchronize_all_streams();
   return result(alma::emulator::free_device(data) ? cudaSuccess : cudaErrorInvalidValue);
 }
@@ -228,8 +226,11 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return result(stream_of(stream).idle() ? cudaSuccess : cudaErrorNotReady);
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  stream_of(stream).begin_capture();
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  using Forbidden = Stream::Forbidden;
+  stream_of(stream).begin_capture(mode == cudaStreamCaptureModeGlobal        ? Forbidden::everybody
+                                  : mode == cudaStreamCaptureModeThreadLocal ? Forbidden::this_thread
+                                                                             : Forbidden::nobody);
   return result(cudaSuccess);
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
@@ -321,7 +322,7 @@ cudaError_t alma::emulator::launch_kernel(const cudaLaunchConfig_t& config, void
   launch.kernel = take_launch_name();
   if (count(config.blockDim) == 0 || count(config.blockDim) > 1024 || config.blockDim.z > 64 ||
       count(config.gridDim) == 0 || config.gridDim.x > 0x7fffffff || config.gridDim.y > 65535 ||
-      config.gridDim.z > 65535 || config.dynamicSmemBytes > kSharedBytesPerBlock)
+      config.gridDim.z > 65535 || config.dynamicSmemBytes > alma::emulator::shared_bytes_per_block())
     return result(cudaErrorInvalidConfiguration);
   // Parameters are copied at the launch, as on a GPU.
   std::shared_ptr<void> copy(::operator new (bytes, std::align_val_t{64}),

@@ -74,9 +74,24 @@ bool Stream::idle() {
   return queue_.empty() && !busy_;
 }
 
-void Stream::begin_capture() { capture_ = std::make_unique<Graph>(); }
+void Stream::begin_capture(Forbidden forbidden) {
+  std::lock_guard lock(mutex_);
+  capture_ = std::make_unique<Graph>();
+  forbidden_ = forbidden;
+  capturer_ = std::this_thread::get_id();
+}
 
-std::unique_ptr<Graph> Stream::end_capture() { return std::move(capture_); }
+std::unique_ptr<Graph> Stream::end_capture() {
+  std::lock_guard lock(mutex_);
+  forbidden_ = Forbidden::nobody;
+  return std::move(capture_);
+}
+
+bool Stream::forbids_allocation() const {
+  std::lock_guard lock(mutex_);
+  return forbidden_ == Forbidden::everybody ||
+         (forbidden_ == Forbidden::this_thread && capturer_ == std::this_thread::get_id());
+}
 
 Stream& default_stream() {
   static auto* stream = new Stream;
@@ -88,9 +103,10 @@ void synchronize_all_streams() {
   for (Stream* stream : streams()) stream->synchronize();
 }
 
-bool any_stream_captures() {
+bool allocation_is_forbidden() {
   std::lock_guard lock(streams_mutex);
-  return std::any_of(streams().begin(), streams().end(), [](const Stream* stream) { return stream->capturing(); });
+  return std::any_of(streams().begin(), streams().end(),
+                     [](const Stream* stream) { return stream->forbids_allocation(); });
 }
 
 }  // namespace alma::emulator

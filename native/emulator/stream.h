@@ -30,15 +30,20 @@ class Stream {
   void synchronize();
   bool idle();
 
-  void begin_capture();
+  // Whom a capture forbids to allocate and to free.
+  enum class Forbidden { nobody, this_thread, everybody };
+  void begin_capture(Forbidden forbidden);
   std::unique_ptr<Graph> end_capture();
-  bool capturing() const { return capture_ != nullptr; }
+  bool capturing() const { return capture_ != nullptr; }  // for the thread that captures
+  bool forbids_allocation() const;                        // to the calling thread
 
  private:
   void loop();
 
   std::unique_ptr<Graph> capture_;
-  std::mutex mutex_;
+  Forbidden forbidden_ = Forbidden::nobody;
+  std::thread::id capturer_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::deque<Work> queue_;
   bool busy_ = false, closed_ = false;
@@ -48,8 +53,8 @@ class Stream {
 // cudaStream_t 0.
 Stream& default_stream();
 void synchronize_all_streams();
-// Allocating and freeing are not allowed meanwhile.
-bool any_stream_captures();
+// Whether a capture forbids the calling thread to allocate and to free.
+bool allocation_is_forbidden();
 
 struct Event {
   std::mutex mutex;

@@ -64,6 +64,7 @@ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
 void load_matrices(uint32_t* registers, int matrices, bool transposed, const void* row, Here here) {
   const int lane = static_cast<int>(current_block->thread() % 32);
   Block& block = *current_block;
+  const Block::Internal internal(block);
   if (lane < matrices * 8) {
     const auto at = reinterpret_cast<uintptr_t>(row);
     if (at < block.shared_begin() || at + 16 > block.shared_end())

@@ -46,7 +46,7 @@ describe.skipIf(cases.length === 0)('beam search gives the reference answers and
       const file = JSON.parse(readFileSync(join(folder, 'beam.json'), 'utf8')) as BeamFile
       let alma: Alma
       beforeAll(async () => {
-        alma = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu' })
+        alma = await Alma.load(folder, { device: process.env.ALMA_DEVICE ?? 'cpu', dtype: 'f32' })
       })
       afterAll(() => alma?.dispose())
 

@@ -75,6 +75,7 @@ void test_warps();
 void test_memory();
 void test_async_copies();
 void test_tensor_cores();
+void test_hopper();
 void test_host();
 
 }  // namespace alma::test

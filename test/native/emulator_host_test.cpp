@@ -1,5 +1,6 @@
 // The host's side: streams, events, graphs, copies, limits, and a host that does not wait.
 #include <atomic>
+#include <thread>
 
 #include "../../native/emulator/memory.h"
 #include "emulator_check.h"
@@ -73,10 +74,12 @@ void test_graph() {
   add(stream.stream, values.get(), 64);
   add(stream.stream, values.get(), 32);
   void* data = nullptr;
-  check(cudaMalloc(&data, 16) == cudaErrorStreamCaptureUnsupported, "no allocation during a capture");
+  check(cudaMalloc(&data, 16) == cudaErrorStreamCaptureUnsupported, "no allocation by the thread that captures");
   cudaGetLastError();
+  std::thread([&] { check(cudaMalloc(&data, 16) == cudaSuccess, "allocation by another thread"); }).join();
   cudaGraph_t graph = nullptr;
   cudaStreamEndCapture(stream.stream, &graph);
+  check(cudaFree(data) == cudaSuccess, "freeing behind a capture");
   cudaGraphExec_t executable = nullptr;
   cudaGraphInstantiate(&executable, graph, 0);
   cudaGraphDestroy(graph);

@@ -76,6 +76,7 @@ constexpr Group kGroups[] = {
     {"memory", alma::test::test_memory},
     {"asynchronous copies", alma::test::test_async_copies},
     {"tensor cores", alma::test::test_tensor_cores},
+    {"hopper", alma::test::test_hopper},
     {"host", alma::test::test_host},
 };
 

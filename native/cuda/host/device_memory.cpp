@@ -16,8 +16,11 @@ class DeviceMemory final : public MemorySource {
 
   void* allocate(size_t bytes) override {
     void* block = nullptr;
-    if (cudaSetDevice(device_) == cudaSuccess && cudaMalloc(&block, bytes) == cudaSuccess) return block;
+    cudaError_t status = cudaSetDevice(device_);
+    if (status == cudaSuccess) status = cudaMalloc(&block, bytes);
+    if (status == cudaSuccess) return block;
     cudaGetLastError();
+    if (status != cudaErrorMemoryAllocation) check("memory", status);  // a device that has failed is not one that is full
     return nullptr;
   }
   void free(void* block, size_t) noexcept override {
