@@ -24,17 +24,17 @@ export function variantsOf(
     name: `stage 1 (${100 * part} %), stage 2`,
     stages: [monolingualStage(data, settings, Math.floor(part * monolingualTokens), seed), second],
   })
-  const whole = share(1)
-  const first: Variant = { name: 'stage 1 (100 %)', stages: whole.stages.slice(0, 1) }
+  const [quarter, whole] = [share(0.25), share(1)]
+  const first: Variant = { name: 'stage 1 (25 %)', stages: quarter.stages.slice(0, 1) }
   const { learningRate, ...lora } = settings.lora
   const adapted: ParallelStage = { ...second, learningRate, lora: { ...lora, targetModules: 'all-linear' } }
   return [
     { name: 'stage 2 alone', stages: [second] },
-    share(0.25),
-    share(0.5),
-    whole,
     first,
     { name: `${first.name}, stage 2 by LoRA`, from: first.name, stages: [adapted] },
+    quarter,
+    share(0.5),
+    whole,
     { name: `${whole.name}, CPO`, from: whole.name, stages: [], preference: preferenceStage(settings, seed) },
   ]
 }
