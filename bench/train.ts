@@ -1,5 +1,5 @@
 /** A training step: tokens/s, GFLOP/s beside the processor's best, and the memory it takes beside what it cannot do without. */
-import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
+import { createLlama, defaultLora, type LlamaConfig, type LlamaForCausalLM, LoraAdapter } from '../lib/model/index.js'
 import { type Device, Tensor } from '../lib/runtime/index.js'
 import { Optimizer } from '../lib/train/index.js'
 import { type BenchContext, ceilingOf, figure } from './harness.js'
@@ -9,45 +9,56 @@ const [sequences, length] = [4, 256] as const
 
 export async function trainBench({ device, report }: BenchContext): Promise<void> {
   report.section('train: 15 million weights, 6 layers × 288, AdamW')
-  const run = new TrainingRun(device, model15M)
-  try {
-    await run.step()
-    device.resetPeakMemory()
-    const peakFlops = await ceilingOf(device, 'fma')
-    let best = Number.POSITIVE_INFINITY
-    for (let i = 0; i < 4; i++) {
-      const begin = performance.now()
+  const peakFlops = await ceilingOf(device, 'fma')
+  for (const lora of [false, true]) {
+    const run = new TrainingRun(device, model15M, { lora })
+    try {
       await run.step()
-      best = Math.min(best, (performance.now() - begin) / 1000)
+      device.resetPeakMemory()
+      let best = Number.POSITIVE_INFINITY
+      for (let i = 0; i < 4; i++) {
+        const begin = performance.now()
+        await run.step()
+        best = Math.min(best, (performance.now() - begin) / 1000)
+      }
+      const tokens = sequences * length
+      const shape = `${sequences} × ${length} tokens, f32`
+      const name = lora ? 'training step, LoRA of rank 16 in all modules' : 'training step'
+      const flops = stepFlops(run.model)
+      const ceiling = (peakFlops / flops) * tokens
+      report.add(figure({ name, shape, value: tokens / best, unit: 'tokens/s', ceiling }))
+      const gflops = flops / best / 1e9
+      report.add(figure({ name, shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }))
+      const needed = neededBytes(run.model) / 2 ** 20
+      const peak = device.memory().peak / 2 ** 20
+      const memory = lora ? 'peak memory, LoRA' : 'peak memory'
+      report.add(
+        figure({ name: memory, shape, value: peak, unit: 'MiB', ceiling: needed, smallerIsBetter: true }),
+        '≥ 83 % (1.2 ×)',
+      )
+    } finally {
+      await run.dispose()
     }
-    const tokens = sequences * length
-    const shape = `${sequences} × ${length} tokens, f32`
-    const flops = stepFlops(run.model)
-    const ceiling = (peakFlops / flops) * tokens
-    report.add(figure({ name: 'training step', shape, value: tokens / best, unit: 'tokens/s', ceiling }))
-    const gflops = flops / best / 1e9
-    report.add(figure({ name: 'training step', shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }))
-    const needed = neededBytes(run.model) / 2 ** 20
-    const peak = device.memory().peak / 2 ** 20
-    report.add(
-      figure({ name: 'peak memory', shape, value: peak, unit: 'MiB', ceiling: needed, smallerIsBetter: true }),
-      '≥ 83 % (1.2 ×)',
-    )
-  } finally {
-    run.dispose()
   }
 }
 
 /** A model with optimizer and one batch, over and over. */
 export class TrainingRun {
+  /** With low-rank updates, if asked for. */
   readonly model: LlamaForCausalLM
+  readonly #base: LlamaForCausalLM
   readonly #optimizer: Optimizer
   readonly #gradScale: Tensor
   readonly #lossSum: Tensor
   readonly #batch: { readonly inputIds: number[][]; readonly labels: number[][] }
 
-  constructor(device: Device, config: LlamaConfig) {
-    this.model = createLlama(device, config)
+  constructor(device: Device, config: LlamaConfig, { lora = false }: { readonly lora?: boolean } = {}) {
+    this.#base = createLlama(device, config)
+    this.model = lora
+      ? this.#base.withAdapter(
+          LoraAdapter.create(this.#base, { ...defaultLora, dropout: 0, targetModules: 'all-linear' }, 1),
+        )
+      : this.#base
     this.#optimizer = new Optimizer(this.model)
     const inputIds = Array.from({ length: sequences }, (_, i) => syntheticIds(config, length, i + 1))
     this.#batch = { inputIds, labels: inputIds }
@@ -65,32 +76,45 @@ export class TrainingRun {
     return loss
   }
 
-  dispose(): void {
+  async dispose(): Promise<void> {
     this.#optimizer.dispose()
     this.model.dispose()
+    this.model.adapter?.dispose()
+    this.#base.dispose()
     this.#gradScale.dispose()
     this.#lossSum.dispose()
+    await this.#base.device.synchronize()
   }
 }
 
-/** Multiply-adds of the matrix products, forward once and backward twice, and of causal attention. */
-function stepFlops({ config, parameterCount }: LlamaForCausalLM): number {
-  const { hiddenSize, numHiddenLayers, numAttentionHeads, headDim } = config
-  const norms = (2 * numHiddenLayers + 1) * hiddenSize
-  const products = 6 * (parameterCount - norms) * sequences * length
+/**
+ * Multiply-adds of the matrix products, forward once and backward twice, and of causal attention. With low-rank updates the weights have no
+ * gradient, so their products go forward once and backward once, and the updates are computed as well.
+ */
+function stepFlops(model: LlamaForCausalLM): number {
+  const { hiddenSize, numHiddenLayers, numAttentionHeads, headDim } = model.config
+  const matrices = model.parameterCount - (2 * numHiddenLayers + 1) * hiddenSize
+  const updates = trainedCount(model)
+  const products = (model.adapter === undefined ? 6 * matrices : 4 * matrices + 6 * updates) * sequences * length
   const pairs = (sequences * length * (length + 1)) / 2
   return products + 7 * 2 * pairs * numAttentionHeads * headDim * numHiddenLayers
 }
+
+const trainedCount = (model: LlamaForCausalLM): number =>
+  [...model.parameters()].reduce((sum, { tensor }) => sum + tensor.count, 0)
 
 /**
  * Weights, gradients, two moments, and what the forward pass must hand to the backward pass: of each layer the two sums and their
  * norms, queries, keys, values, attention's result, gate and up; behind the layers the logits, and the last sum and its norm.
  */
-function neededBytes({ config, parameterCount }: LlamaForCausalLM): number {
+function neededBytes(model: LlamaForCausalLM): number {
+  const { config, parameterCount } = model
   const { hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numKeyValueHeads, headDim, vocabSize } =
     config
   const layer =
     4 * hiddenSize + 2 * intermediateSize + 2 * (numAttentionHeads + numKeyValueHeads) * headDim + numAttentionHeads + 2
   const activations = sequences * length * (numHiddenLayers * layer + 2 * hiddenSize + vocabSize)
-  return 4 * (4 * parameterCount + activations)
+  const trained = trainedCount(model)
+  const weights = model.adapter === undefined ? parameterCount : parameterCount + trained
+  return 4 * (weights + 3 * trained + activations)
 }

@@ -23,7 +23,7 @@ export async function eventLoopBench({ device, report }: BenchContext): Promise<
     const decoding = resolveDecoding({ maxNewTokens: 64, eosTokenId: [] }, model15M)
     add('while decoding', '4 sequences', await delayWhile(() => generateTokens(run.model, prompts, decoding)))
   } finally {
-    run.dispose()
+    await run.dispose()
   }
 }
 

@@ -14,6 +14,9 @@ export interface RecipeSettings {
   readonly maxNewTokens: number
   readonly monolingual: StageSettings & { readonly blockSize: number }
   readonly parallel: StageSettings & { readonly epochs: number }
+  readonly lora: { readonly rank: number; readonly alpha: number; readonly learningRate: number }
+  /** `pairs` of the training text, in both directions. */
+  readonly preference: StageSettings & { readonly pairs: number }
 }
 
 interface StageSettings {
@@ -39,6 +42,8 @@ export const recipeSettings: Readonly<Record<RecipeSize, RecipeSettings>> = {
     maxNewTokens: 16,
     monolingual: { batchSize: 8, learningRate: 2e-3, blockSize: 64 },
     parallel: { batchSize: 32, learningRate: 2e-3, epochs: 1 },
+    lora: { rank: 4, alpha: 8, learningRate: 1e-2 },
+    preference: { batchSize: 4, learningRate: 3e-4, pairs: 8 },
   },
   /** A few minutes a row on two processor cores: 1.1 million weights, and small batches for many steps. */
   small: {
@@ -53,6 +58,8 @@ export const recipeSettings: Readonly<Record<RecipeSize, RecipeSettings>> = {
     maxNewTokens: 96,
     monolingual: { batchSize: 16, learningRate: 2e-3, blockSize: 128 },
     parallel: { batchSize: 16, learningRate: 3e-3, epochs: 1 },
+    lora: { rank: 16, alpha: 32, learningRate: 1e-2 },
+    preference: { batchSize: 16, learningRate: 3e-4, pairs: 600 },
   },
   /** For a GPU: 110 million weights, whole sentences, several passes over the pairs. */
   large: {
@@ -67,5 +74,7 @@ export const recipeSettings: Readonly<Record<RecipeSize, RecipeSettings>> = {
     maxNewTokens: 256,
     monolingual: { batchSize: 64, learningRate: 6e-4, blockSize: 512 },
     parallel: { batchSize: 128, learningRate: 6e-4, epochs: 3 },
+    lora: { rank: 64, alpha: 128, learningRate: 2e-3 },
+    preference: { batchSize: 64, learningRate: 5e-5, pairs: 9000 },
   },
 }

@@ -1,11 +1,15 @@
 /** The rows of the table: which stages a model goes through. */
-import type { MonolingualStage, ParallelStage, Stage } from '../../lib/index.js'
+import type { MonolingualStage, ParallelStage, PreferenceStage, Stage } from '../../lib/index.js'
 import type { RecipeData } from './data.js'
 import type { RecipeSettings } from './settings.js'
 
 export interface Variant {
   readonly name: string
   readonly stages: readonly Stage[]
+  /** The row whose model this one begins with. Default: random weights. */
+  readonly from?: string
+  /** A preference stage behind the others, on what the model makes of training sentences then. */
+  readonly preference?: Omit<PreferenceStage, 'data'>
 }
 
 /** @param monolingualTokens of the whole monolingual text. */
@@ -20,7 +24,26 @@ export function variantsOf(
     name: `stage 1 (${100 * part} %), stage 2`,
     stages: [monolingualStage(data, settings, Math.floor(part * monolingualTokens), seed), second],
   })
-  return [{ name: 'stage 2 alone', stages: [second] }, share(0.25), share(0.5), share(1)]
+  const [quarter, whole] = [share(0.25), share(1)]
+  const first: Variant = { name: 'stage 1 (25 %)', stages: quarter.stages.slice(0, 1) }
+  const { learningRate, ...lora } = settings.lora
+  const adapted: ParallelStage = { ...second, learningRate, lora: { ...lora, targetModules: 'all-linear' } }
+  return [
+    { name: 'stage 2 alone', stages: [second] },
+    first,
+    { name: `${first.name}, stage 2 by LoRA`, from: first.name, stages: [adapted] },
+    quarter,
+    share(0.5),
+    whole,
+    { name: `${whole.name}, CPO`, from: whole.name, stages: [], preference: preferenceStage(settings, seed) },
+  ]
+}
+
+export function preferenceStage(
+  { preference: { batchSize, learningRate } }: RecipeSettings,
+  seed: number,
+): Omit<PreferenceStage, 'data'> {
+  return { kind: 'preference', batchSize, learningRate, warmupRatio: 0.05, drop: ['identicalSides'], seed }
 }
 
 export function monolingualStage(

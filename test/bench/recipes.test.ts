@@ -58,11 +58,18 @@ describe('data of the recipes', () => {
     const variants = variantsOf(data, settings, 1000, 1)
     expect(variants.map(({ name, stages }) => [name, stages.length])).toEqual([
       ['stage 2 alone', 1],
+      ['stage 1 (25 %)', 1],
+      ['stage 1 (25 %), stage 2 by LoRA', 1],
       ['stage 1 (25 %), stage 2', 2],
       ['stage 1 (50 %), stage 2', 2],
       ['stage 1 (100 %), stage 2', 2],
+      ['stage 1 (100 %), stage 2, CPO', 0],
     ])
     for (const { stages } of variants) for (const stage of stages) resolveStage(stage, 'stage')
+    const names = variants.map(({ name }) => name)
+    for (const { from } of variants) if (from !== undefined) expect(names).toContain(from)
+    const preference = variants.at(-1)?.preference
+    expect(resolveStage({ ...preference, kind: 'preference', data: 'x.jsonl' }, 'stage')).toMatchObject({ loss: 'cpo' })
     const table = markdownTable([copyBaseline(data)]).split('\n')
     expect(table).toHaveLength(3)
     expect(table[2]).toMatch(/^\| source copied \| – \| [\d.]+ \| [\d.]+ \| – /)
