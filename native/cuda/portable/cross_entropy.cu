@@ -27,7 +27,7 @@ struct Call {
   const float* row_scale;
   int64_t rows, vocab;
   int ignore_index;
-  double label_smoothing;
+  double label_smoothing, inverse_vocab;
   ValueError* error;
 };
 
@@ -35,6 +35,7 @@ struct Shared {
   float maximum[kMaxWarps];
   double sum[kMaxWarps];
   double above[kMaxWarps];
+  float target_logit;  // thread 0's: the others need their registers for the row
 };
 
 template <class T>
@@ -49,17 +50,17 @@ __device__ __forceinline__ float exponential(float x) {
 // One row, as the whole block sees it.
 struct Row {
   int64_t index;
-  int64_t target;  // −1: ignored
-  float target_logit;
+  int target;  // −1: ignored
 };
 
 template <class T>
-__device__ __forceinline__ Row row_of(const Call<T>& call) {
-  Row row{call.rows - 1 - static_cast<int64_t>(blockIdx.x), -1, 0.0f};
+__device__ __forceinline__ Row row_of(const Call<T>& call, Shared& shared) {
+  Row row{call.rows - 1 - static_cast<int64_t>(blockIdx.x), -1};
   const int target = call.targets[row.index];
   if (target != call.ignore_index && check_index(call.error, ValueCheck::cross_entropy_target, target, call.vocab)) {
     row.target = target;
-    row.target_logit = to_float(call.logits[row.index * call.vocab + target]);  // before anybody overwrites it
+    if (threadIdx.x == 0)  // before anybody overwrites it
+      shared.target_logit = to_float(call.logits[row.index * call.vocab + target]);
   }
   return row;
 }
@@ -67,15 +68,19 @@ __device__ __forceinline__ Row row_of(const Call<T>& call) {
 // What is kept of the row: thread 0, last of all, when the row no longer occupies registers. In f64, so that log(1 + small) keeps
 // its digits; (target − highest) first, because lse − target would cancel. `mean` is that of the logits less the highest.
 template <bool kSmoothed, class T>
-__device__ __forceinline__ void finish_row(const Call<T>& call, const Row& row, float highest, double sum,
-                                           double mean = 0) {
+__device__ __forceinline__ void finish_row(const Call<T>& call, const Row& row, const Shared& shared, float highest,
+                                           double sum, double mean = 0) {
   if (threadIdx.x != 0) return;
   const double log_sum = log(sum);
   if (call.log_sum_exp != nullptr) call.log_sum_exp[row.index] = static_cast<float>(highest + log_sum);
   if (call.nll == nullptr) return;
-  double nll = log_sum - (static_cast<double>(row.target_logit) - highest);
+  if (row.target < 0) {
+    call.nll[row.index] = 0;
+    return;
+  }
+  double nll = log_sum - (static_cast<double>(shared.target_logit) - highest);
   if constexpr (kSmoothed) nll += call.label_smoothing * (log_sum - mean - nll);
-  call.nll[row.index] = row.target < 0 ? 0.0f : static_cast<float>(nll);
+  call.nll[row.index] = static_cast<float>(nll);
 }
 
 // What the gradient of a row is made of: factor · exp(logit − highest) − everywhere, and at the target less `at_target`.
@@ -90,7 +95,7 @@ __device__ __forceinline__ Scales scales_of(const Call<T>& call, const Row& row,
   if (call.row_scale != nullptr) scale *= call.row_scale[row.index];
   const float factor = scale / static_cast<float>(sum);
   if constexpr (!kSmoothed) return {factor, 0.0f, scale};
-  return {factor, static_cast<float>(scale * (call.label_smoothing / static_cast<double>(call.vocab))),
+  return {factor, static_cast<float>(scale * (call.label_smoothing * call.inverse_vocab)),
           static_cast<float>(scale * (1 - call.label_smoothing))};
 }
 
@@ -99,7 +104,7 @@ template <class T, int N>
 __device__ __forceinline__ Vector<T, N> gradient(const Vector<T, N>& logits, const Row& row, int64_t column,
                                                  float highest, const Scales& scales) {
   float values[N];
-  const int64_t offset = row.target - column;
+  const auto offset = static_cast<int>(row.target - column);
 #pragma unroll
   for (int lane = 0; lane < N; ++lane) {
     values[lane] = exponential<T>(logits[lane] - highest) * scales.factor - scales.everywhere;
@@ -128,7 +133,7 @@ template <class T, int kVectors, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1024 / kThreads) cross_entropy_kernel(const Call<T> call) {
   ALMA_SHARED(Shared, shared);
   constexpr int N = kLanesOf<T>;
-  const Row row = row_of(call);
+  const Row row = row_of(call, shared);
   const int64_t begin = row.index * call.vocab;
   const int first = static_cast<int>(threadIdx.x) * N, step = static_cast<int>(blockDim.x) * N;
   const int vocab = static_cast<int>(call.vocab);
@@ -175,14 +180,14 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads) cross_entropy_kerne
       store<true>(call.dlogits + begin + column, vocab - column, out);
     }
   }
-  finish_row<false>(call, row, highest, sum);
+  finish_row<false>(call, row, shared, highest, sum);
 }
 
 // Rows of any length, N columns at a time: whole vectors, or 1 at any address. With label smoothing too.
 template <class T, int N, bool kSmoothed>
 __global__ void __launch_bounds__(kMaxThreads) cross_entropy_long_kernel(const Call<T> call) {
   ALMA_SHARED(Shared, shared);
-  const Row row = row_of(call);
+  const Row row = row_of(call, shared);
   const T* logits = call.logits + row.index * call.vocab;
   T* dlogits = call.dlogits + row.index * call.vocab;
   const int64_t first = static_cast<int64_t>(threadIdx.x) * N, step = static_cast<int64_t>(blockDim.x) * N;
@@ -218,7 +223,7 @@ __global__ void __launch_bounds__(kMaxThreads) cross_entropy_long_kernel(const C
       for (int lane = 0; lane < N; ++lane) part += value[lane] - highest;
       mean += part;
     }
-    mean = block_sum(mean, shared.above) / static_cast<double>(call.vocab);
+    mean = block_sum(mean, shared.above) * call.inverse_vocab;
   }
   if (call.dlogits != nullptr) {
     __syncthreads();
@@ -227,7 +232,7 @@ __global__ void __launch_bounds__(kMaxThreads) cross_entropy_long_kernel(const C
       store_vector(dlogits + i,
                    ignored ? zeros<T, N>() : gradient(load_vector<N>(logits + i), row, i, highest, scales));
   }
-  finish_row<kSmoothed>(call, row, highest, sum, mean);
+  finish_row<kSmoothed>(call, row, shared, highest, sum, mean);
 }
 
 template <class T>
@@ -243,6 +248,7 @@ void run(Context& context, const CrossEntropyArgs& args) {
                      args.vocab,
                      args.ignore_index,
                      args.label_smoothing,
+                     1.0 / static_cast<double>(args.vocab),
                      context.value_error};
   constexpr int N = kLanesOf<T>;
   const int64_t vectors = args.vocab / N;
