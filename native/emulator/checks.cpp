@@ -99,10 +99,10 @@ __attribute__((noinline)) void check_shared(Block& block, uintptr_t at, size_t b
 __attribute__((noinline)) void check_other(Block& block, uintptr_t at, size_t bytes, bool write) {
   static const Segments segments = own_segments();
   if (block.is_parameter(at) && !write) return;
-  const auto within = [at](const auto& variable) { return at - reinterpret_cast<uintptr_t>(&variable) < sizeof variable; };
-  if (within(threadIdx) || within(blockIdx) || within(blockDim) || within(gridDim) ||
-      within(current_block))
-    return;
+  const auto within = [at](const auto& variable) {
+    return at - reinterpret_cast<uintptr_t>(&variable) < sizeof variable;
+  };
+  if (within(threadIdx) || within(blockIdx) || within(blockDim) || within(gridDim) || within(current_block)) return;
   if (at >= segments.begin && at < segments.end && !write) return;
   if (is_pinned(reinterpret_cast<const void*>(at))) return;
   char text[32];

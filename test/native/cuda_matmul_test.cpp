@@ -9,6 +9,9 @@
 #include <array>
 #include <ctime>
 
+#include "../../native/cuda/hopper/matmul_kernels.h"
+#include "../../native/cuda/portable/matmul_kernels.h"
+#include "../../native/emulator/properties.h"
 #include "cuda_compare.h"
 
 namespace alma::test {
@@ -37,13 +40,16 @@ MatmulArgs args_of(const Product& p, const Array& a, const Array& b, const Array
   return {a.ref(), b.ref(), c.ref(), p.m, p.n, p.k, p.layout, p.accumulate, p.invariance};
 }
 
-void close_to_float64(Devices& devices, const Product& p) {
+using Launcher = void (*)(ALMA_CUDA::Context&, const MatmulArgs&);
+
+void close_to_float64(Devices& devices, const Product& p, Launcher launcher = kernels::matmul) {
   const Array a = Array::normal(p.a, p.m * p.k), b = Array::normal(p.b, p.n * p.k),
               before = Array::normal(p.c, p.m * p.n);
   Array c(before);
   if (!p.accumulate)
     for (size_t i = 0; i < c.count(); ++i) c.set(i, NAN);
-  devices.cuda(kernels::matmul, args_of(p, a, b, c));
+  if (launcher != kernels::matmul && !kernels::fits_tensor_cores(args_of(p, a, b, c))) return;
+  devices.cuda(launcher, args_of(p, a, b, c));
   double share = 0;
   std::string where;
   for (int64_t i = 0; i < p.m; ++i)
@@ -89,6 +95,32 @@ void tensor_cores(Devices& devices) {
   for (const MatmulLayout layout : kLayouts)
     for (const auto& [m, n, k] : {std::array<int64_t, 3>{40, 33, 72}, {39, 48, 72}, {48, 40, 71}, {67, 31, 129}})
       close_to_float64(devices, {layout, m, n, k, kBf16, kBf16, random.dtype(), random.one_in(2)});
+}
+
+ALMA_CUDA::hopper::TileColumns tile_columns;
+
+void hopper_matmul(ALMA_CUDA::Context& context, const MatmulArgs& args) {
+  ALMA_CUDA::hopper::matmul_in_tiles(context, args, tile_columns);
+}
+
+// Each tile of compute capability 9.0: several tiles a block and fewer than there are, k of more stages than there are, of less than one
+// and not a multiple of a step, c that bulk stores take and c that they do not.
+void hopper_tiles(Devices& devices) {
+  const int64_t shapes[][3] = {{128, 256, 128}, {136, 264, 200}, {264, 520, 72},
+                               {200, 72, 8},    {24, 40, 1032},  {8, 136, 16}};
+  using ALMA_CUDA::hopper::TileColumns;
+  for (const TileColumns columns : {TileColumns::n64, TileColumns::n128, TileColumns::n256})
+    for (const MatmulLayout layout : kLayouts)
+      for (const auto& s : shapes) {
+        tile_columns = columns;
+        devices.launch_context.properties.multiprocessors = static_cast<int>(1 + random.below(3));
+        close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, random.dtype(), random.one_in(2)},
+                         hopper_matmul);
+        close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, kBf16, false}, hopper_matmul);
+      }
+  for (const auto& [m, n, k] : {std::array<int64_t, 3>{40, 33, 72}, {39, 47, 72}, {131, 2, 136}})
+    close_to_float64(devices, {MatmulLayout::nt, m, n, k, kBf16, kBf16, random.dtype(), random.one_in(2)},
+                     hopper_matmul);
 }
 
 void few_rows(Devices& devices) {
@@ -198,14 +230,20 @@ int main(int argc, char** argv) {
     schedule.order = static_cast<emulator::Order>(round % 3);
     schedule.seed = seed + static_cast<uint64_t>(round);
     emulator::set_schedule(schedule);
-    context = "seed " + std::to_string(seed) + ", round " + std::to_string(round);
-    tensor_cores(devices);
-    few_rows(devices);
-    other_dtypes(devices);
-    for (const Invariance invariance : {Invariance::many_rows, Invariance::few_rows})
-      for (const DType dtype : {DType::f32, kBf16}) invariant_rows(devices, invariance, dtype);
-    bits_and_specials(devices);
-    nothing(devices);
+    for (const int capability : {80, 90}) {
+      emulator::set_compute_capability(capability);
+      devices.launch_context.properties.compute_capability = capability;
+      context = "compute capability " + std::to_string(capability) + ", seed " + std::to_string(seed) + ", round " +
+                std::to_string(round);
+      tensor_cores(devices);
+      few_rows(devices);
+      other_dtypes(devices);
+      for (const Invariance invariance : {Invariance::many_rows, Invariance::few_rows})
+        for (const DType dtype : {DType::f32, kBf16}) invariant_rows(devices, invariance, dtype);
+      bits_and_specials(devices);
+      nothing(devices);
+    }
+    hopper_tiles(devices);
   }
   std::printf("%d passed, %d failed (seed %llu); at most %.3f of the error bound, %.3f in f32\n", passed, failed,
               static_cast<unsigned long long>(seed), worst_share, worst_f32_share);

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Alma } from '../../lib/index.js'
 import { normalizeConfig } from '../../lib/model/index.js'
 import { type MemoryPlan, type MemoryRequest, memoryNeed, planMemory } from '../../lib/train/memory-plan.js'
-import { type TinyData, tinyData } from './support.js'
+import { type TinyData, tinyAlma, tinyData } from './support.js'
 
 const llama7b = normalizeConfig({
   vocabSize: 32_000,
@@ -213,5 +213,31 @@ describe("the device's own count", () => {
     const total = plan?.need.total ?? 0
     expect(peak / total, `peak ${peak}, planned ${JSON.stringify(plan?.need)}`).toBeGreaterThan(0.95)
     expect(peak / total, `peak ${peak}, planned ${JSON.stringify(plan?.need)}`).toBeLessThan(1.05)
+  })
+
+  test('sequences of different lengths need no more than was planned for the longest', async () => {
+    await using alma = await tinyAlma(data, 5, 'f32', 'cpu')
+    let plan: MemoryPlan | undefined
+    let peak = 0
+    alma.device.resetPeakMemory()
+    await alma.finetune(
+      {
+        kind: 'parallel',
+        pairs: [{ path: data.train, from: 'de', to: 'en' }],
+        maxSourceLength: 40,
+        maxNewTokens: 20,
+        batchSize: 16,
+        microBatchSize: 8,
+        maxSteps: 12,
+      },
+      {
+        onProgress: (event) => {
+          if (event.type === 'memory') plan = event.plan
+          if (event.type === 'step') peak = event.memory.peak
+        },
+      },
+    )
+    expect(peak).toBeGreaterThan(0)
+    expect(peak).toBeLessThan(1.05 * (plan?.need.total ?? 0))
   })
 })

@@ -20,7 +20,8 @@ class DeviceMemory final : public MemorySource {
     if (status == cudaSuccess) status = cudaMalloc(&block, bytes);
     if (status == cudaSuccess) return block;
     cudaGetLastError();
-    if (status != cudaErrorMemoryAllocation) check("memory", status);  // a device that has failed is not one that is full
+    if (status != cudaErrorMemoryAllocation)
+      check("memory", status);  // a device that has failed is not one that is full
     return nullptr;
   }
   void free(void* block, size_t) noexcept override {

@@ -1,4 +1,5 @@
 // Which kernel a product goes to.
+#include "../hopper/matmul_kernels.h"
 #include "matmul_kernels.h"
 #include "ops.h"
 
@@ -17,6 +18,7 @@ void matmul(Context& context, const MatmulArgs& args) {
   // take the skinny kernel, those of prompts all take tiles.
   const bool skinny = args.invariance == Invariance::none ? args.m <= 16 : args.invariance == Invariance::few_rows;
   if (skinny && args.layout == MatmulLayout::nt && !args.accumulate) return matmul_skinny(context, args);
+  if (hopper::takes_matmul(context, args)) return hopper::matmul(context, args);
   matmul_tensor_cores(context, args);
 }
 

@@ -1,0 +1,115 @@
+// Which tiles a product is done in, and its tensor maps.
+#include <algorithm>
+#include <cmath>
+
+#include "../portable/matmul_kernels.h"
+#include "matmul_kernels.h"
+
+namespace alma::ALMA_CUDA::hopper {
+
+namespace {
+
+constexpr int64_t kM = 128, kDepth = 64;
+// Bytes a cycle: of a multiprocessor's shared memory, and of the L2 cache, 64 for each multiprocessor but 8 TB/s at 1.3 GHz in all.
+constexpr double kSharedBytes = 128, kL2BytesOfOne = 64, kL2Bytes = 6150;
+// Multiply-adds a cycle of a multiprocessor's tensor cores; cycles of a tile in which none runs.
+constexpr double kProducts = 2048, kTileCycles = 1500;
+
+double cycles_of_tile(int64_t columns, int64_t k, int multiprocessors) {
+  const auto n = static_cast<double>(columns), depth = static_cast<double>(k);
+  const double products = kM * n * depth / kProducts;
+  const double bytes = (kM + n) * depth * 2;
+  // wgmma reads its operands from shared memory, b once for each of the two consumers.
+  const double shared = (kM + 2 * n) * depth * 2 / kSharedBytes;
+  const double l2 = bytes / std::min(kL2BytesOfOne, kL2Bytes / multiprocessors);
+  return std::max({products, shared, l2}) + kTileCycles;
+}
+
+// So many rows of tiles that a wave of blocks reads the least: its rows of a and its columns of b.
+int group_of(int64_t tiles_m, int64_t columns, int multiprocessors) {
+  int best = 1;
+  int64_t least = 0;
+  for (int group = 1; group <= 16; ++group) {
+    const int64_t bytes = group * kM + ceil_div(multiprocessors, group) * columns;
+    if (group == 1 || bytes < least) {
+      best = group;
+      least = bytes;
+    }
+  }
+  return static_cast<int>(std::min<int64_t>(best, tiles_m));
+}
+
+TensorMap operand_map(const TensorRef& tensor, int64_t rows, int64_t columns, int box_rows) {
+  return make_tensor_map("matmul",
+                         {tensor.data, DType::bf16, 2, {columns, rows, 0}, {1, columns, 0}, {64, box_rows, 0}, true});
+}
+
+MatmulPlan plan_of(const MatmulArgs& args, TileColumns columns, int multiprocessors) {
+  const auto n = static_cast<int64_t>(columns);
+  MatmulPlan plan{columns, ceil_div(args.m, kM), ceil_div(args.n, n), 1, 0};
+  const int64_t waves = ceil_div(plan.tiles_m * plan.tiles_n, multiprocessors);
+  plan.cost = static_cast<double>(waves) * cycles_of_tile(n, ceil_div(args.k, kDepth) * kDepth, multiprocessors);
+  plan.group = group_of(plan.tiles_m, n, multiprocessors);
+  return plan;
+}
+
+void run(const Context& context, const MatmulArgs& args, const MatmulPlan& plan) {
+  const bool f32_out = args.c.dtype == DType::f32;
+  const bool bulk_store = !f32_out && !args.accumulate && args.n % 8 == 0 && aligned(16, args.c);
+  const bool a_by_k = args.layout != MatmulLayout::tn, b_by_k = args.layout == MatmulLayout::nt;
+  MatmulProblem problem{};
+  problem.a = a_by_k ? operand_map(args.a, args.m, args.k, kM) : operand_map(args.a, args.k, args.m, kDepth);
+  problem.b = b_by_k ? operand_map(args.b, args.n, args.k, static_cast<int>(plan.columns))
+                     : operand_map(args.b, args.k, args.n, kDepth);
+  if (bulk_store) problem.c = operand_map(args.c, args.m, args.n, 64);
+  problem.c_data = args.c.data;
+  problem.m = args.m;
+  problem.n = args.n;
+  problem.k_blocks = static_cast<int>(ceil_div(args.k, kDepth));
+  problem.tiles_m = static_cast<int>(plan.tiles_m);
+  problem.tiles_n = static_cast<int>(plan.tiles_n);
+  problem.group = plan.group;
+  problem.accumulate = args.accumulate;
+  problem.f32_out = f32_out;
+  problem.pairs = args.n % 2 == 0 && aligned(2 * size_of(args.c.dtype), args.c);
+  switch (args.layout) {
+    case MatmulLayout::nn: return launch_matmul_nn(context, plan, problem, bulk_store);
+    case MatmulLayout::nt: return launch_matmul_nt(context, plan, problem, bulk_store);
+    case MatmulLayout::tn: return launch_matmul_tn(context, plan, problem, bulk_store);
+  }
+}
+
+}  // namespace
+
+MatmulPlan plan_matmul(const MatmulArgs& args, int multiprocessors) {
+  if (args.invariance != Invariance::none) return plan_of(args, TileColumns::n128, multiprocessors);
+  MatmulPlan best{};
+  for (const TileColumns columns : {TileColumns::n256, TileColumns::n128, TileColumns::n64}) {
+    const MatmulPlan plan = plan_of(args, columns, multiprocessors);
+    if (best.cost == 0 || plan.cost < best.cost) best = plan;
+  }
+  return best;
+}
+
+bool takes_matmul(const Context& context, const MatmulArgs& args) {
+  if (context.properties.compute_capability != 90 || !portable::fits_tensor_cores(args)) return false;
+  const int64_t limit = int64_t{1} << 31;
+  if (args.m >= limit || args.n >= limit || args.k >= limit) return false;
+  if (ceil_div(args.m, kM) * ceil_div(args.n, 64) >= limit) return false;
+  if (args.invariance != Invariance::none) return true;
+  // Few tiles leave most multiprocessors idle, and the portable kernels divide k among them. mma.sync reaches 0.6 of these products.
+  const int multiprocessors = context.properties.multiprocessors;
+  const double ideal = static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k) /
+                       (kProducts * 0.6 * multiprocessors);
+  return plan_matmul(args, multiprocessors).cost <= std::max(ideal, 4 * kTileCycles) * 1.15;
+}
+
+void matmul(Context& context, const MatmulArgs& args) {
+  run(context, args, plan_matmul(args, context.properties.multiprocessors));
+}
+
+void matmul_in_tiles(Context& context, const MatmulArgs& args, TileColumns columns) {
+  run(context, args, plan_of(args, columns, context.properties.multiprocessors));
+}
+
+}  // namespace alma::ALMA_CUDA::hopper

@@ -1,0 +1,40 @@
+// The matmul of compute capability 9.0, behind portable/matmul.cu.
+#pragma once
+
+#include "../portable/dispatch.h"
+#include "../tensor_map.h"
+
+namespace alma::ALMA_CUDA::hopper {
+
+// Whether these kernels can do it, and are the better choice on this device.
+bool takes_matmul(const Context& context, const MatmulArgs& args);
+void matmul(Context& context, const MatmulArgs& args);
+
+// A block's tile is 128 rows of c and this many columns.
+enum class TileColumns { n64 = 64, n128 = 128, n256 = 256 };
+
+struct MatmulPlan {
+  TileColumns columns;
+  int64_t tiles_m, tiles_n;
+  int group;    // rows of tiles that are done together, column after column
+  double cost;  // cycles, of waves of tiles
+};
+// Of all tiles the one of least cost; where a row's bits must not depend on the others, the one for all m.
+MatmulPlan plan_matmul(const MatmulArgs& args, int multiprocessors);
+// For tests of every tile.
+void matmul_in_tiles(Context& context, const MatmulArgs& args, TileColumns columns);
+
+struct MatmulProblem {
+  TensorMap a, b, c;
+  void* c_data;
+  int64_t m, n;
+  int k_blocks, tiles_m, tiles_n, group;
+  bool accumulate, f32_out, pairs;  // of the kernel that stores from registers
+};
+
+// One file a layout: they are compiled at the same time.
+void launch_matmul_nn(const Context& context, const MatmulPlan& plan, const MatmulProblem& problem, bool bulk_store);
+void launch_matmul_nt(const Context& context, const MatmulPlan& plan, const MatmulProblem& problem, bool bulk_store);
+void launch_matmul_tn(const Context& context, const MatmulPlan& plan, const MatmulProblem& problem, bool bulk_store);
+
+}  // namespace alma::ALMA_CUDA::hopper

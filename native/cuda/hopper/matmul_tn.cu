@@ -1,0 +1,9 @@
+#include "matmul_kernel.cuh"
+
+namespace alma::ALMA_CUDA::hopper {
+
+void launch_matmul_tn(const Context& context, const MatmulPlan& plan, const MatmulProblem& problem, bool bulk_store) {
+  launch_layout<MatmulLayout::tn>(context, plan, problem, bulk_store);
+}
+
+}  // namespace alma::ALMA_CUDA::hopper
