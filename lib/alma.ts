@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { Adapters, findModel, noActiveAdapter } from './alma/adapters.js'
+import { Adapters, baseWarning, findModel, noActiveAdapter } from './alma/adapters.js'
 import { streamDocument, translateDocuments } from './alma/documents.js'
 import { Lifetime } from './alma/lifetime.js'
 import {
@@ -128,6 +128,8 @@ export class Alma {
           for (const [name, adapterFolder] of adapters) {
             signal?.throwIfAborted()
             await alma.#adapters.load(name, adapterFolder)
+            const warning = await baseWarning(adapterFolder, folder)
+            if (warning !== undefined) onWarning(warning)
           }
         } catch (error) {
           alma.#adapters.dispose()

@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { optionError } from '../decode/index.js'
 import { AlmaError } from '../errors.js'
 import {
   adapterConfigName,
+  describesBase,
   type LlamaForCausalLM,
   LoraAdapter,
   type LoraConfig,
@@ -170,6 +171,17 @@ export async function findModel(
     `${directory}: an adapter without its base model (base_model_name_or_path: ${JSON.stringify(baseModel ?? null)}); ` +
       'load the base model with the option adapter',
   )
+}
+
+/**
+ * What is suspicious about an adapter for a model: another tool's files name their base model and do not describe it, so that a base of
+ * the same extents cannot be told from the right one by anything but its name.
+ */
+export async function baseWarning(adapter: string, model: string): Promise<string | undefined> {
+  const { baseModel } = await readAdapterConfig(adapter)
+  if (baseModel === undefined || (await describesBase(adapter)) || basename(baseModel) === basename(resolve(model)))
+    return undefined
+  return `${adapter}: was made for ${baseModel}, and the model here is ${model}; if they differ, so will the translations`
 }
 
 export function noActiveAdapter(): AlmaError {

@@ -118,6 +118,11 @@ export async function loadAdapter(base: LlamaForCausalLM, directory: string): Pr
   return new LoraAdapter(config, pairs)
 }
 
+/** Whether an adapter's file has a sample of its base model, by which another one is told from it. @throws AlmaError as loadAdapter */
+export async function describesBase(directory: string): Promise<boolean> {
+  return (await readSafetensorsHeader(join(directory, weightsName))).metadata.has(sampleKey)
+}
+
 async function requireSameBase({ path, metadata }: SafetensorsHeader, base: LlamaForCausalLM): Promise<void> {
   const stored = metadata.get(sampleKey)
   if (stored === undefined) return

@@ -1,5 +1,6 @@
 export {
   adapterConfigName,
+  describesBase,
   loadAdapter,
   readAdapterConfig,
   type SaveAdapterOptions,

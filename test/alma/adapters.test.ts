@@ -146,6 +146,23 @@ describe('adapters', () => {
     expect(rounded.adapters).toEqual(['default'])
   })
 
+  it('of another tool are suspicious when they name another base model', async () => {
+    const foreign = path('foreign')
+    await using alma = await load(path('group3'))
+    const { adapter } = alma.model
+    if (adapter === undefined) throw new Error('no adapter')
+    const warnings: string[] = []
+    const onWarning = (message: string): void => void warnings.push(message)
+    await saveAdapter(adapter, foreign, { baseModel: 'haoranxu/model' })
+    await using _same = await Alma.load(model, { device, dtype: 'f32', adapter: foreign, onWarning })
+    expect(warnings).toEqual([])
+    await saveAdapter(adapter, foreign, { baseModel: 'haoranxu/ALMA-7B-Pretrain' })
+    await using _other = await Alma.load(model, { device, dtype: 'f32', adapter: foreign, onWarning })
+    expect(warnings).toEqual([
+      expect.stringMatching(/foreign: was made for haoranxu\/ALMA-7B-Pretrain, and the model here/),
+    ])
+  })
+
   it('that lack a layer are refused', async () => {
     await using shallow = await Alma.create(
       { ...(await tinyConfig()), numHiddenLayers: 1 },

@@ -163,6 +163,16 @@ describe('finetune with lora', () => {
     expect(existsSync(join(output, 'model.safetensors'))).toBe(false)
   })
 
+  test('activation checkpointing changes no bit, dropout included', async () => {
+    const run = async (activationCheckpointing: string): Promise<number[]> => {
+      await using alma = await load()
+      const report = await alma.finetune(parallel({ maxSteps: 4, activationCheckpointing }))
+      return report.stages[0]?.losses.flatMap(({ loss, gradNorm }) => [loss, gradNorm]) ?? []
+    }
+    const kept = await run('none')
+    for (const mode of ['selective', 'full']) expect(await run(mode), mode).toEqual(kept)
+  })
+
   test('a step over micro-batches without dropout equals the step over the whole batch', async () => {
     const run = async (microBatchSize: number): Promise<number[]> => {
       await using alma = await load()
