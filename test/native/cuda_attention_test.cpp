@@ -15,6 +15,7 @@
 #include "../../native/cuda/portable/ops.h"
 #include "../../native/cuda/value_error.h"
 #include "../../native/emulator/block.h"
+#include "../../native/emulator/properties.h"
 #include "../../native/runtime/ops.h"
 
 namespace {
@@ -306,6 +307,10 @@ void test_shapes(Device& device, int head_dim) {
   for (const Problem& p : problems) {
     compare_all(device, p, DType::bf16, true, Invariance::many_rows);
     compare_all(device, p, DType::bf16, false, Invariance::few_rows);
+    device.context.properties.compute_capability = 90;
+    emulator::set_compute_capability(90);
+    compare_all(device, p, DType::bf16, true);
+    device.context.properties.compute_capability = 80;
   }
   for (const Problem& p : problems)
     if (p.total_k < 170) compare_all(device, p, DType::f32, true);
