@@ -15,6 +15,7 @@
 #include "../../native/cuda/portable/ops.h"
 #include "../../native/cuda/value_error.h"
 #include "../../native/emulator/block.h"
+#include "../../native/emulator/properties.h"
 #include "../../native/runtime/ops.h"
 
 namespace {
@@ -292,6 +293,11 @@ void compare_all(Device& device, Problem p, DType dtype, bool backward, Invarian
   compare("dv", dtype, got.dv, exact.dv, plain.dv);
 }
 
+void set_capability(Device& device, int capability) {
+  device.context.properties.compute_capability = capability;
+  emulator::set_compute_capability(capability);
+}
+
 void test_shapes(Device& device, int head_dim) {
   const std::vector<Problem> problems = {
       problem_of("one token", {1}, {1}, 1, 1, head_dim),
@@ -306,6 +312,9 @@ void test_shapes(Device& device, int head_dim) {
   for (const Problem& p : problems) {
     compare_all(device, p, DType::bf16, true, Invariance::many_rows);
     compare_all(device, p, DType::bf16, false, Invariance::few_rows);
+    set_capability(device, 90);
+    compare_all(device, p, DType::bf16, true);
+    set_capability(device, 80);
   }
   for (const Problem& p : problems)
     if (p.total_k < 170) compare_all(device, p, DType::f32, true);
@@ -426,12 +435,26 @@ void test_uncovered_rows(Device& device, DType dtype, int head_dim) {
   }
 }
 
+// What lies beside a sequence's keys, a cache that nobody has written say, takes no part.
+void test_neighbours(Device& device, int head_dim) {
+  Problem p = problem_of("neighbours of keys", {130}, {300}, 2, 1, head_dim);
+  p.k_begin = {20};
+  p.k_end = {203};
+  context = p.name;
+  fill(p, DType::bf16, 13);
+  for (size_t i = 0; i < p.k.size(); ++i)
+    if (i / head_dim < 20 || i / head_dim >= 203) p.k[i] = p.v[i] = NAN;
+  const Result got = run(device, p, DType::bf16, false), exact = reference(p, false), plain = reference(p, true);
+  compare("out", DType::bf16, got.out, exact.out, plain.out);
+  compare("log_sum_exp", DType::bf16, got.log_sum_exp, exact.log_sum_exp, plain.log_sum_exp);
+}
+
 // Every schedule gives the same bits.
-void test_schedules(Device& device) {
+void test_schedules(Device& device, Invariance invariance) {
   Problem p = problem_of("schedules", {90, 17}, {150, 17}, 4, 2, 128);
   fill(p, DType::bf16, 11);
   const auto all = [&] {
-    Result r = run(device, p, DType::bf16, true, Invariance::many_rows);
+    Result r = run(device, p, DType::bf16, true, invariance);
     const Result few = run(device, p, DType::bf16, false, Invariance::few_rows);
     Doubles values = few.out;
     for (const Doubles* part : {&r.out, &r.dq, &r.dk, &r.dv}) values.insert(values.end(), part->begin(), part->end());
@@ -465,7 +488,11 @@ int main() {
       test_bad_values(device, dtype);
       test_uncovered_rows(device, dtype, 24);
     }
-    test_schedules(device);
+    for (const int capability : {80, 90}) {
+      set_capability(device, capability);
+      for (const int head_dim : {64, 128}) test_neighbours(device, head_dim);
+      test_schedules(device, capability == 90 ? Invariance::none : Invariance::many_rows);
+    }
   } catch (const Error& error) {
     check(false, std::string("throws ") + error.what());
   }

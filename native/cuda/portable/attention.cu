@@ -1,6 +1,7 @@
 // attention and attention_backward: which kernels, by dtype, head_dim, alignment and the number of query rows.
 #include <climits>
 
+#include "../hopper/attention_kernels.h"
 #include "attention_kernels.h"
 #include "dispatch.h"
 #include "ops.h"
@@ -59,6 +60,7 @@ void attention(Context& context, const AttentionArgs& args) {
   if (!suits_tensor_cores(args.q, args.shape) || !aligned(16, args.q, args.k, args.v, args.out))
     return attention_forward_generic(context, args, bounds);
   if (has_few_rows(args.shape)) return attention_split_keys(context, args, bounds);
+  if (hopper::takes_attention(context, args)) return hopper::attention_forward(context, args, bounds);
   attention_forward_tiles(context, args, bounds);
 }
 

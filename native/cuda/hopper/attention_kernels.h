@@ -1,0 +1,13 @@
+// Attention of compute capability 9.0, behind portable/attention.cu, under the conditions of the portable kernels for tensor cores.
+#pragma once
+
+#include "../portable/attention_kernels.h"
+
+namespace alma::ALMA_CUDA::hopper {
+
+// Whether the kernel can do it: keys that are not paged, and heads of a group that divide 64. Not where the bits of a row are promised:
+// those are the portable kernels', also for paged keys.
+bool takes_attention(const Context& context, const AttentionArgs& args);
+void attention_forward(Context& context, const AttentionArgs& args, const portable::AttentionBounds& bounds);
+
+}  // namespace alma::ALMA_CUDA::hopper
