@@ -2,31 +2,64 @@
 import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
 import { type Device, Tensor } from '../lib/runtime/index.js'
 import { Optimizer } from '../lib/train/index.js'
-import { type BenchContext, ceilingOf, figure } from './harness.js'
-import { model15M, syntheticIds } from './models.js'
+import { type BenchContext, ceilingOf, figure, type PeerFigure } from './harness.js'
+import { model15M, model110M, syntheticIds } from './models.js'
+import { askTorch, installTorch } from './peers/torch-llama.js'
 
 const [sequences, length] = [4, 256] as const
 
-export async function trainBench({ device, report }: BenchContext): Promise<void> {
-  report.section('train: 15 million weights, 6 layers × 288, AdamW')
-  const run = new TrainingRun(device, model15M)
+interface Problem {
+  readonly name: string
+  readonly config: LlamaConfig
+  readonly repeats: number
+}
+
+const problems: readonly Problem[] = [
+  { name: '15 million weights, 6 layers × 288', config: model15M, repeats: 4 },
+  { name: '110 million weights, 12 layers × 768', config: model110M, repeats: 3 },
+]
+
+export async function trainBench(context: BenchContext): Promise<void> {
+  for (const problem of problems) {
+    context.report.section(`train: ${problem.name}, AdamW`)
+    for (const dtype of ['f32', 'bf16'] as const) await trainModel(context, problem, dtype)
+  }
+}
+
+async function trainModel(
+  { device, report }: BenchContext,
+  { config, repeats }: Problem,
+  dtype: 'f32' | 'bf16',
+): Promise<void> {
+  const peers = device.name === 'cpu' ? await torchSteps({ device, report }, config, dtype, repeats) : []
+  const run = new TrainingRun(device, config, dtype)
   try {
     await run.step()
     device.resetPeakMemory()
-    const peakFlops = await ceilingOf(device, 'fma')
+    const peakFlops = Math.max(
+      await ceilingOf(device, 'fma'),
+      dtype === 'bf16' ? await ceilingOf(device, 'bf16dot') : 0,
+    )
     let best = Number.POSITIVE_INFINITY
-    for (let i = 0; i < 4; i++) {
+    for (let i = 0; i < repeats; i++) {
       const begin = performance.now()
       await run.step()
       best = Math.min(best, (performance.now() - begin) / 1000)
     }
     const tokens = sequences * length
-    const shape = `${sequences} × ${length} tokens, f32`
+    const shape = `${sequences} × ${length} tokens, ${dtype === 'f32' ? 'f32' : 'bf16 weights, f32 master'}`
     const flops = stepFlops(run.model)
     const ceiling = (peakFlops / flops) * tokens
-    report.add(figure({ name: 'training step', shape, value: tokens / best, unit: 'tokens/s', ceiling }))
+    report.add(
+      figure({ name: 'training step', shape, value: tokens / best, unit: 'tokens/s', ceiling, peers }),
+      dtype === 'f32' ? '≥ 1.25 × PyTorch' : '≥ 1.3 × PyTorch',
+    )
     const gflops = flops / best / 1e9
-    report.add(figure({ name: 'training step', shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }))
+    report.add(
+      figure({ name: 'training step', shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }),
+      config === model110M && dtype === 'f32' ? '≥ 68 %' : '',
+    )
+    if (dtype === 'bf16') return
     const needed = neededBytes(run.model) / 2 ** 20
     const peak = device.memory().peak / 2 ** 20
     report.add(
@@ -38,6 +71,18 @@ export async function trainBench({ device, report }: BenchContext): Promise<void
   }
 }
 
+async function torchSteps(
+  { device, report }: BenchContext,
+  config: LlamaConfig,
+  dtype: 'f32' | 'bf16',
+  repeats: number,
+): Promise<PeerFigure[]> {
+  const { name, seconds, reason } = await askTorch(device, config, { op: 'train', dtype, sequences, length, repeats })
+  if (seconds !== null) return [{ name, value: (sequences * length) / seconds }]
+  report.note(`PyTorch: no figures, ${reason}; ${installTorch}`)
+  return []
+}
+
 /** A model with optimizer and one batch, over and over. */
 export class TrainingRun {
   readonly model: LlamaForCausalLM
@@ -46,8 +91,8 @@ export class TrainingRun {
   readonly #lossSum: Tensor
   readonly #batch: { readonly inputIds: number[][]; readonly labels: number[][] }
 
-  constructor(device: Device, config: LlamaConfig) {
-    this.model = createLlama(device, config)
+  constructor(device: Device, config: LlamaConfig, dtype = device.defaultDtype) {
+    this.model = createLlama(device, config, { dtype })
     this.#optimizer = new Optimizer(this.model)
     const inputIds = Array.from({ length: sequences }, (_, i) => syntheticIds(config, length, i + 1))
     this.#batch = { inputIds, labels: inputIds }
