@@ -5,7 +5,7 @@
 import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
 import { type Lengths, promptSeconds, type StepCost, stepCost } from './decode-cost.js'
 import { type BenchContext, ceilingOf, figure, type PeerFigure } from './harness.js'
-import { model1B, model110M, syntheticIds } from './models.js'
+import { model1B, model15M, model110M, syntheticIds } from './models.js'
 import { installNodeLlamaCpp, NodeLlamaCpp, type PeerResult, type PeerTask } from './peers/node-llama-cpp.js'
 import { askTorch, installTorch } from './peers/torch-llama.js'
 
@@ -36,8 +36,16 @@ const problems: readonly Problem[] = [
   },
 ]
 
+const smallProblem: Problem = {
+  name: '15 million weights, 6 layers × 288',
+  config: model15M,
+  lengths: { few: 2, many: 6, repeats: 1 },
+  batches: [1, 8],
+  goals: { single: '', beams: '' },
+}
+
 export async function decodeBench(context: BenchContext): Promise<void> {
-  for (const problem of problems) {
+  for (const problem of context.quick ? [smallProblem] : problems) {
     context.report.section(`decode: ${problem.name}`)
     for (const dtype of ['bf16', 'f32'] as const) {
       const model = createLlama(context.device, problem.config, { dtype })

@@ -41,6 +41,8 @@ export interface Report {
 export interface BenchContext {
   readonly device: Device
   readonly report: Report
+  /** Small problems only: whether everything works, not how fast. */
+  readonly quick?: boolean
 }
 
 export type Bench = (context: BenchContext) => Promise<void>

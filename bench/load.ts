@@ -7,15 +7,16 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { createLlama, saveLlama } from '../lib/model/index.js'
 import { type BenchContext, figure } from './harness.js'
-import { model1B } from './models.js'
+import { model1B, model15M } from './models.js'
 
 const repeats = 3
 
-export async function loadBench({ device, report }: BenchContext): Promise<void> {
-  report.section('load: 1.1 billion weights in bf16, 22 layers × 2048')
+export async function loadBench({ device, report, quick = false }: BenchContext): Promise<void> {
+  const config = quick ? model15M : model1B
+  report.section(`load: ${quick ? '15 million' : '1.1 billion'} weights in bf16`)
   const folder = await mkdtemp(join(tmpdir(), 'alma-bench-'))
   try {
-    const model = createLlama(device, model1B, { dtype: 'bf16' })
+    const model = createLlama(device, config, { dtype: 'bf16' })
     try {
       await saveLlama(model, folder)
     } finally {

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [ops|decode|train|addon|load|gpu] [--device NAME] [--threads N] [--json] [--output FILE]`: what this machine does, beside
+ * `npm run bench -- [ops|decode|train|addon|load|gpu] [--device NAME] [--threads N] [--json] [--quick] [--output FILE]`: what this machine does, beside
  * what it could do and what other programs do. On a GPU the group is `gpu`: the sizes of the others are a processor's. `--output` writes
  * the figures as JSON, of which scripts/performance-table.mjs makes docs/performance.md.
  */
@@ -39,7 +39,7 @@ const groups: Readonly<Record<string, readonly Bench[]>> = {
  * @throws AlmaError ERR_ALMA_OPTION for arguments that are none of these; ERR_ALMA_DEVICE, ERR_ALMA_NATIVE from opening the device.
  */
 export async function runBench(argv: readonly string[], output: Output = process): Promise<void> {
-  const { names, deviceName, threads, json, help, file } = argumentsOf(argv)
+  const { names, deviceName, threads, json, quick, help, file } = argumentsOf(argv)
   if (help) {
     output.stdout.write(usage)
     return
@@ -50,7 +50,7 @@ export async function runBench(argv: readonly string[], output: Output = process
   ;(json ? output.stderr : output.stdout).write(`${machine}\n`)
   const onCpu = device.name === 'cpu'
   for (const name of names ?? Object.keys(groups).filter((group) => (group === 'gpu') !== onCpu)) {
-    for (const bench of groups[name] ?? []) await bench({ device, report })
+    for (const bench of groups[name] ?? []) await bench({ device, report, quick })
   }
   report.finish()
   if (file !== undefined) await writeResults(file, device, report, argv)
@@ -61,6 +61,7 @@ const usage = `npm run bench -- [group …] [options]
   --device NAME         auto, cpu, cuda, cuda:N
   --threads N           of the CPU device, and of the other programs
   --json                the figures as JSON on stdout
+  --quick               small problems only: whether everything works
   --output FILE         the figures as JSON in a file, for scripts/performance-table.mjs
 Other programs stand beside the figures where they are found:
   node-llama-cpp        npm install --prefix DIR node-llama-cpp; ALMA_BENCH_PEERS=DIR
@@ -73,6 +74,7 @@ interface Arguments {
   readonly deviceName: string
   readonly threads: number | undefined
   readonly json: boolean
+  readonly quick: boolean
   readonly help: boolean
   readonly file: string | undefined
 }
@@ -86,6 +88,7 @@ function argumentsOf(argv: readonly string[]): Arguments {
         device: { type: 'string', default: 'auto' },
         threads: { type: 'string' },
         json: { type: 'boolean', default: false },
+        quick: { type: 'boolean', default: false },
         output: { type: 'string' },
         help: { type: 'boolean', default: false },
       },
@@ -93,12 +96,13 @@ function argumentsOf(argv: readonly string[]): Arguments {
     })
     const unknown = positionals.find((name) => !known.includes(name))
     if (unknown !== undefined) throw new Error(`unknown benchmark '${unknown}'; there are ${known.join(', ')}`)
-    const { device, threads, json, output, help } = values
+    const { device, threads, json, quick, output, help } = values
     return {
       names: positionals.length > 0 ? positionals : undefined,
       deviceName: device,
       threads: threads === undefined ? undefined : Number(threads),
       json,
+      quick,
       help,
       file: output,
     }

@@ -20,7 +20,7 @@ const problems: readonly Problem[] = [
 ]
 
 export async function trainBench(context: BenchContext): Promise<void> {
-  for (const problem of problems) {
+  for (const problem of context.quick ? problems.slice(0, 1) : problems) {
     context.report.section(`train: ${problem.name}, AdamW`)
     for (const dtype of ['f32', 'bf16'] as const) await trainModel(context, problem, dtype)
   }

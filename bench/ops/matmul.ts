@@ -27,7 +27,7 @@ const withBf16: readonly (readonly [Layout, Shape])[] = [
 ]
 
 /** Matrix products: GFLOP/s beside the multiply-adds that the processor can do in registers, and beside other libraries. */
-export async function matmulBench({ device, report }: BenchContext): Promise<void> {
+export async function matmulBench({ device, report, quick = false }: BenchContext): Promise<void> {
   report.section('matmul')
   await using peers = new BlasPeers(device)
   const measure = async (dtype: 'f32' | 'bf16', layout: Layout, [m, n, k]: Shape): Promise<void> => {
@@ -49,9 +49,11 @@ export async function matmulBench({ device, report }: BenchContext): Promise<voi
     const shape = `${m} × ${n} × ${k}`
     report.add(figure({ name, shape, value, unit: 'GFLOP/s', ceiling: peak / 1e9, peers: others }), goal)
   }
-  for (const shape of everyLayout) for (const layout of ['nn', 'nt', 'tn'] as const) await measure('f32', layout, shape)
-  for (const [layout, shape] of training) await measure('f32', layout, shape)
-  for (const [layout, shape] of withBf16) await measure('bf16', layout, shape)
+  const small = ([m, n, k]: Shape): boolean => !quick || m * n * k <= 2 ** 27
+  for (const shape of everyLayout.filter(small))
+    for (const layout of ['nn', 'nt', 'tn'] as const) await measure('f32', layout, shape)
+  for (const [layout, shape] of quick ? [] : training) await measure('f32', layout, shape)
+  for (const [layout, shape] of quick ? [] : withBf16) await measure('bf16', layout, shape)
   for (const [library, reason] of peers.missing) report.note(`${library}: no figures, ${reason}`)
   await decodingProducts({ device, report })
 }
