@@ -85,7 +85,7 @@ async function decodeModel(
       ceiling: longPrompt / promptSecondsAtBest(model, flops),
       peers: others.prompt,
     }),
-    dtype === 'bf16' ? '≥ 2 × node-llama-cpp' : '≥ 1.0 × transformers.js',
+    dtype === 'bf16' ? '≥ 2 × node-llama-cpp' : '≥ 1.0 × the others',
   )
 
   const shapeOf = (sequences: number, more = ''): string =>
