@@ -1,80 +1,184 @@
 /**
- * Decoding: tokens/s, and the bytes of weights that it reads for them beside what the memory can deliver; what batches and beams
- * cost beside a single row; and how much of a step the JavaScript thread is busy.
+ * Decoding: tokens/s of prompts, single sentences, batches and beams, beside what memory and arithmetic allow, and beside other programs
+ * on the same weights, threads and prompts; and how much of a step the JavaScript thread is busy.
  */
-import { performance } from 'node:perf_hooks'
-import { type GenerateOptions, generateTokens, resolveDecoding } from '../lib/decode/index.js'
-import { createLlama, type LlamaForCausalLM } from '../lib/model/index.js'
-import { type BenchContext, ceilingOf, figure } from './harness.js'
-import { model110M, syntheticIds } from './models.js'
-import { NodeLlamaCpp } from './peers/node-llama-cpp.js'
+import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
+import { type Lengths, promptSeconds, type StepCost, stepCost } from './decode-cost.js'
+import { type BenchContext, ceilingOf, figure, type PeerFigure } from './harness.js'
+import { model1B, model15M, model110M, syntheticIds } from './models.js'
+import { installNodeLlamaCpp, NodeLlamaCpp, type PeerResult, type PeerTask } from './peers/node-llama-cpp.js'
+import { askTorch, installTorch } from './peers/torch-llama.js'
 
-const promptLength = 16
-const [few, many] = [4, 36] as const
+const [promptLength, longPrompt] = [16, 512] as const
 
-/** One more token for every row. */
-interface StepCost {
-  readonly seconds: number
-  /** Part of it in which the JavaScript thread was not idle. */
-  readonly busy: number
+interface Problem {
+  readonly name: string
+  readonly config: LlamaConfig
+  readonly lengths: Lengths
+  readonly batches: readonly number[]
+  readonly goals: { readonly single: string; readonly beams: string }
 }
 
-export async function decodeBench({ device, report }: BenchContext): Promise<void> {
-  report.section('decode: 110 million weights, 12 layers × 768')
-  for (const dtype of ['f32', 'bf16'] as const) {
-    const model = createLlama(device, model110M, { dtype })
-    const peer = device.name === 'cpu' ? await NodeLlamaCpp.open(model, dtype) : undefined
-    try {
-      const bandwidth = await ceilingOf(device, 'read')
-      const flops = await ceilingOf(device, 'fma')
-      const bytes = weightBytes(model)
-      const shapeOf = (sequences: number, more = ''): string =>
-        `${sequences} × ${promptLength} + ${many} tokens, ${dtype}${more}`
-      // What memory and arithmetic allow at best: weights are read once a step, and every row multiplies with all of them.
-      const bestStep = (rows: number): number => Math.max(bytes / bandwidth, (2 * model.parameterCount * rows) / flops)
-      let single: StepCost | undefined
-      for (const sequences of [1, 4, 16]) {
-        const step = await stepCost(model, sequences, {})
-        const value = sequences / step.seconds
-        const ceiling = sequences / bestStep(sequences)
-        const shape = shapeOf(sequences)
-        const prompts = promptsOf(model, sequences)
-        const other = await peer?.run({ threads: device.threads, prompts, few, many })
-        const beside = other && { peer: { name: other.name, value: sequences / other.secondsPerStep } }
-        report.add(
-          figure({ name: 'greedy', shape, value, unit: 'tokens/s', ceiling, ...beside }),
-          sequences === 1 ? '≥ 50 %' : '',
-        )
-        if (single === undefined) {
-          single = step
-          const read = bytes / step.seconds / 1e9
-          report.add(
-            figure({ name: 'greedy, weights read', shape, value: read, unit: 'GB/s', ceiling: bandwidth / 1e9 }),
-          )
-          const busy = 100 * step.busy
-          report.add(figure({ name: 'JavaScript, part of a step', shape, value: busy, unit: '%' }), '< 3 %')
-        } else {
-          const gain = (sequences * single.seconds) / step.seconds
-          const goal = sequences === 16 ? '≥ 4 ×' : ''
-          report.add(
-            figure({ name: 'tokens/s beside batch 1', shape, value: gain, unit: '×', ceiling: sequences }),
-            goal,
-          )
-        }
+const problems: readonly Problem[] = [
+  {
+    name: '110 million weights, 12 layers × 768',
+    config: model110M,
+    lengths: { few: 4, many: 36, repeats: 3 },
+    batches: [1, 4, 8, 16],
+    goals: { single: '≥ 2 × node-llama-cpp (bf16), ≥ 50 %', beams: '≤ 2 ×' },
+  },
+  {
+    name: '1.1 billion weights, 22 layers × 2048',
+    config: model1B,
+    lengths: { few: 2, many: 12, repeats: 2 },
+    batches: [1, 8],
+    goals: { single: '≥ 1.05 × node-llama-cpp (bf16), ≥ 50 %', beams: '≤ 1.5 ×' },
+  },
+]
+
+const smallProblem: Problem = {
+  name: '15 million weights, 6 layers × 288',
+  config: model15M,
+  lengths: { few: 2, many: 6, repeats: 1 },
+  batches: [1, 8],
+  goals: { single: '', beams: '' },
+}
+
+export async function decodeBench(context: BenchContext): Promise<void> {
+  for (const problem of context.quick ? [smallProblem] : problems) {
+    context.report.section(`decode: ${problem.name}`)
+    for (const dtype of ['bf16', 'f32'] as const) {
+      const model = createLlama(context.device, problem.config, { dtype })
+      try {
+        await decodeModel(context, problem, model, dtype)
+      } finally {
+        model.dispose()
       }
-      const beams = await stepCost(model, 1, { numBeams: 5 })
-      const cost = beams.seconds / (single?.seconds ?? Number.NaN)
-      const ceiling = bestStep(5) / bestStep(1)
-      const shape = shapeOf(1, ', 5 beams')
-      report.add(
-        figure({ name: 'beam step beside greedy', shape, value: cost, unit: '×', ceiling, smallerIsBetter: true }),
-        '≤ 2 ×',
-      )
-      report.add(figure({ name: 'JavaScript, part of a step', shape, value: 100 * beams.busy, unit: '%' }), '< 3 %')
-    } finally {
-      model.dispose()
-      await peer?.close()
     }
+  }
+}
+
+async function decodeModel(
+  { device, report }: BenchContext,
+  problem: Problem,
+  model: LlamaForCausalLM,
+  dtype: 'f32' | 'bf16',
+): Promise<void> {
+  const { config, lengths, batches, goals } = problem
+  const { many } = lengths
+  const prompt = syntheticIds(config, longPrompt)
+  const others = await peersOf({ device, report }, problem, model, dtype)
+
+  const bandwidth = await ceilingOf(device, 'read')
+  const flops = Math.max(await ceilingOf(device, 'fma'), dtype === 'bf16' ? await ceilingOf(device, 'bf16dot') : 0)
+  const { bytes, multiplied } = passOf(model)
+  // What memory and arithmetic allow at best: weights are read once a step, and every row multiplies with all of them.
+  const bestStep = (rows: number): number => Math.max(bytes / bandwidth, (2 * multiplied * rows) / flops)
+
+  const seconds = await promptSeconds(model, prompt, lengths.repeats)
+  report.add(
+    figure({
+      name: 'prompt',
+      shape: `${longPrompt} tokens, ${dtype}`,
+      value: longPrompt / seconds,
+      unit: 'tokens/s',
+      ceiling: longPrompt / promptSecondsAtBest(model, flops),
+      peers: others.prompt,
+    }),
+    dtype === 'bf16' ? '≥ 2 × node-llama-cpp' : '≥ 1.0 × the others',
+  )
+
+  const shapeOf = (sequences: number, more = ''): string =>
+    `${sequences} × ${promptLength} + ${many} tokens, ${dtype}${more}`
+  let single: StepCost | undefined
+  for (const sequences of batches) {
+    const step = await stepCost(model, promptsOf(model, sequences), lengths)
+    const shape = shapeOf(sequences)
+    report.add(
+      figure({
+        name: 'greedy',
+        shape,
+        value: sequences / step.seconds,
+        unit: 'tokens/s',
+        ceiling: sequences / bestStep(sequences),
+        peers: others.batches.get(sequences) ?? [],
+      }),
+      sequences === 1 ? goals.single : sequences === 8 && dtype === 'bf16' ? '≥ 4 × node-llama-cpp' : '',
+    )
+    if (single === undefined) {
+      single = step
+      const read = bytes / step.seconds / 1e9
+      report.add(figure({ name: 'greedy, weights read', shape, value: read, unit: 'GB/s', ceiling: bandwidth / 1e9 }))
+      report.add(figure({ name: 'JavaScript, part of a step', shape, value: 100 * step.busy, unit: '%' }), '< 3 %')
+    } else {
+      const gain = (sequences * single.seconds) / step.seconds
+      const goal = sequences === 16 ? '≥ 4 ×' : ''
+      report.add(figure({ name: 'tokens/s beside batch 1', shape, value: gain, unit: '×', ceiling: sequences }), goal)
+    }
+  }
+  const beams = await stepCost(model, promptsOf(model, 1), lengths, { numBeams: 5 })
+  const cost = beams.seconds / (single?.seconds ?? Number.NaN)
+  const ceiling = bestStep(5) / bestStep(1)
+  const shape = shapeOf(1, ', 5 beams')
+  report.add(
+    figure({ name: 'beam step beside greedy', shape, value: cost, unit: '×', ceiling, smallerIsBetter: true }),
+    goals.beams,
+  )
+  report.add(figure({ name: 'JavaScript, part of a step', shape, value: 100 * beams.busy, unit: '%' }), '< 3 %')
+}
+
+interface Others {
+  readonly prompt: readonly PeerFigure[]
+  /** Sequences decoded together to tokens/s in all. */
+  readonly batches: ReadonlyMap<number, readonly PeerFigure[]>
+}
+
+async function peersOf(
+  context: BenchContext,
+  { config, lengths, batches: all }: Problem,
+  model: LlamaForCausalLM,
+  dtype: 'f32' | 'bf16',
+): Promise<Others> {
+  const prompt: PeerFigure[] = []
+  const batches = new Map<number, PeerFigure[]>()
+  const { device, report } = context
+  if (device.name !== 'cpu') return { prompt, batches }
+  const measured = all.filter((sequences) => sequences === 1 || sequences === 8)
+  const tasks: PeerTask[] = [
+    { prompts: [syntheticIds(config, longPrompt)], few: 0, many: 1, repeats: lengths.repeats },
+    ...measured.map((sequences) => ({ prompts: promptsOf(model, sequences), ...lengths })),
+  ]
+  const [first, ...steps] = await nodeLlamaCpp(context, model, dtype, tasks)
+  if (first !== undefined) prompt.push({ name: first.name, value: longPrompt / first.seconds })
+  for (const [index, { name, seconds }] of steps.entries()) {
+    const sequences = measured[index] ?? 1
+    batches.set(sequences, [{ name, value: sequences / seconds }])
+  }
+  report.note(
+    'transformers.js: no figures; it takes ONNX files, which nothing here writes. PyTorch stands beside the prompts instead.',
+  )
+  const request = { op: 'prompt', dtype, length: longPrompt, repeats: lengths.repeats } as const
+  const { name, seconds, reason } = await askTorch(device, config, request)
+  if (seconds !== null) prompt.push({ name, value: longPrompt / seconds })
+  else report.note(`PyTorch: no figures, ${reason}; ${installTorch}`)
+  return { prompt, batches }
+}
+
+async function nodeLlamaCpp(
+  { device, report }: BenchContext,
+  model: LlamaForCausalLM,
+  dtype: 'f32' | 'bf16',
+  tasks: readonly PeerTask[],
+): Promise<PeerResult[]> {
+  const peer = await NodeLlamaCpp.open(model, dtype)
+  if (peer === undefined) {
+    report.note(installNodeLlamaCpp)
+    return []
+  }
+  try {
+    return await peer.run(device.threads, tasks)
+  } finally {
+    await peer.close()
   }
 }
 
@@ -82,36 +186,22 @@ function promptsOf(model: LlamaForCausalLM, sequences: number): number[][] {
   return Array.from({ length: sequences }, (_, i) => syntheticIds(model.config, promptLength, i + 1))
 }
 
-/** Weights that every token passes: all of them, as the embedding is the output layer too. */
-function weightBytes(model: LlamaForCausalLM): number {
-  let bytes = 0
-  for (const [, tensor] of model.namedParameters()) bytes += tensor.byteLength
-  return bytes
+/** What every token passes: all weights but the embedding, of which it needs one row; unless that is the output layer too. */
+function passOf(model: LlamaForCausalLM): { bytes: number; multiplied: number } {
+  let [bytes, multiplied] = [0, 0]
+  for (const [name, tensor] of model.namedParameters()) {
+    if (name === 'model.embed_tokens.weight' && !model.config.tieWordEmbeddings) continue
+    bytes += tensor.byteLength
+    multiplied += tensor.count
+  }
+  return { bytes, multiplied }
 }
 
-/** A long answer less a short one leaves the tokens between them, without prompt and set-up. The best of three. */
-async function stepCost(model: LlamaForCausalLM, sequences: number, options: GenerateOptions): Promise<StepCost> {
-  const prompts = promptsOf(model, sequences)
-  const run = async (maxNewTokens: number): Promise<{ seconds: number; busy: number }> => {
-    const decoding = resolveDecoding({ maxNewTokens, eosTokenId: [], ...options }, model.config)
-    const [begin, idle] = [performance.now(), performance.eventLoopUtilization()]
-    await generateTokens(model, prompts, decoding)
-    const { active } = performance.eventLoopUtilization(idle)
-    return { seconds: (performance.now() - begin) / 1000, busy: active / 1000 }
-  }
-  await run(few)
-  const fewest = { seconds: Number.POSITIVE_INFINITY, busy: Number.POSITIVE_INFINITY }
-  const [short, long] = [{ ...fewest }, { ...fewest }]
-  for (let i = 0; i < 3; i++) {
-    for (const [best, tokens] of [
-      [short, few],
-      [long, many],
-    ] as const) {
-      const { seconds, busy } = await run(tokens)
-      best.seconds = Math.min(best.seconds, seconds)
-      best.busy = Math.min(best.busy, busy)
-    }
-  }
-  const seconds = long.seconds - short.seconds
-  return { seconds: seconds / (many - few), busy: (long.busy - short.busy) / seconds }
+/** Products with the layers' weights for every token, with the output layer for one, and causal attention. */
+function promptSecondsAtBest(model: LlamaForCausalLM, flops: number): number {
+  const { vocabSize, hiddenSize, numAttentionHeads, headDim, numHiddenLayers } = model.config
+  const output = vocabSize * hiddenSize
+  const pairs = (longPrompt * (longPrompt + 1)) / 2
+  const attention = 2 * 2 * pairs * numAttentionHeads * headDim * numHiddenLayers
+  return (2 * (passOf(model).multiplied - output) * longPrompt + 2 * output + attention) / flops
 }

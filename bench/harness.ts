@@ -20,17 +20,29 @@ export interface Figure {
   readonly peer: string | null
   readonly peerValue: number | null
   readonly ratioToPeer: number | null
+  /** Slower ones. */
+  readonly otherPeers: readonly PeerFigure[]
+  /** For people: `≥ 50 %`, `< 2 µs`. */
+  readonly goal: string
+}
+
+export interface PeerFigure {
+  readonly name: string
+  readonly value: number
 }
 
 export interface Report {
   section(title: string): void
-  /** `goal` is for people: `≥ 50 %`, `< 2 µs`. */
   add(figure: Figure, goal?: string): void
+  /** What is not a figure: a peer that is missing, and how to get it. Said once. */
+  note(text: string): void
 }
 
 export interface BenchContext {
   readonly device: Device
   readonly report: Report
+  /** Small problems only: whether everything works, not how fast. */
+  readonly quick?: boolean
 }
 
 export type Bench = (context: BenchContext) => Promise<void>
@@ -43,11 +55,15 @@ export interface FigureInput {
   readonly ceiling?: number
   /** Times and bytes: the ceiling lies below the value. Default false. */
   readonly smallerIsBetter?: boolean
-  readonly peer?: { readonly name: string; readonly value: number }
+  readonly peer?: PeerFigure
+  /** Several of them; the best is the one to beat. */
+  readonly peers?: readonly PeerFigure[]
 }
 
 export function figure(input: FigureInput): Figure {
-  const { name, shape, value, unit, ceiling, smallerIsBetter = false, peer } = input
+  const { name, shape, value, unit, ceiling, smallerIsBetter = false } = input
+  const better = (a: PeerFigure, b: PeerFigure): number => (smallerIsBetter ? a.value - b.value : b.value - a.value)
+  const [peer, ...otherPeers] = [...(input.peer === undefined ? [] : [input.peer]), ...(input.peers ?? [])].sort(better)
   const ratio = (to: number | undefined): number | null => {
     if (to === undefined) return null
     return smallerIsBetter ? to / value : value / to
@@ -62,15 +78,17 @@ export function figure(input: FigureInput): Figure {
     peer: peer?.name ?? null,
     peerValue: peer?.value ?? null,
     ratioToPeer: ratio(peer?.value),
+    otherPeers,
+    goal: '',
   }
 }
 
-type Ceiling = 'fma' | 'read' | 'copy'
+type Ceiling = 'fma' | 'bf16dot' | 'read' | 'copy'
 
 const bestSeen = new WeakMap<Device, Map<Ceiling, number>>()
 
 /**
- * The device's best: FLOP/s for `'fma'`, bytes/s for `'read'` and `'copy'`. Measured now, but never below what was seen earlier in
+ * The device's best: FLOP/s for `'fma'` and `'bf16dot'`, bytes/s for `'read'` and `'copy'`. Measured now, but never below what was seen earlier in
  * this run: another program that happens to run during the probe must not make a figure look good.
  */
 export async function ceilingOf(device: Device, what: Ceiling): Promise<number> {

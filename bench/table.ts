@@ -9,6 +9,7 @@ export interface Output {
 /** Prints as it goes: a table on stdout, or with `json` a sign of life on stderr. */
 export class FigureReport implements Report {
   readonly figures: Figure[] = []
+  readonly notes: string[] = []
   readonly #output: Output
   readonly #json: boolean
 
@@ -23,19 +24,27 @@ export class FigureReport implements Report {
   }
 
   add(figure: Figure, goal = ''): void {
-    this.figures.push(figure)
-    const { name, shape, value, unit, ceiling, ratioToCeiling, peer, peerValue } = figure
+    this.figures.push({ ...figure, goal })
+    const { name, shape, value, unit, ceiling, ratioToCeiling, peer, peerValue, otherPeers } = figure
     const against = ceiling === null ? '' : `${short(ceiling)} ${unit}`
     const ratio = ratioToCeiling === null ? '' : `${Math.round(ratioToCeiling * 100)} %`
     const line = row(name, shape, `${short(value)} ${unit}`, against, ratio, goal)
-    const beside = peer === null || peerValue === null ? '' : `  ${peer}: ${short(peerValue)} ${unit}`
+    const peers = peer === null || peerValue === null ? [] : [{ name: peer, value: peerValue }, ...otherPeers]
+    const beside = peers.map((other) => `  ${other.name}: ${short(other.value)} ${unit}`).join('')
     if (this.#json) this.#output.stderr.write(`  ${line}\n`)
     else this.#output.stdout.write(`${line}${beside}\n`)
   }
 
+  note(text: string): void {
+    if (this.notes.includes(text)) return
+    this.notes.push(text)
+    ;(this.#json ? this.#output.stderr : this.#output.stdout).write(`${text}\n`)
+  }
+
   /** Ends the report. */
   finish(): void {
-    if (this.#json) this.#output.stdout.write(`${JSON.stringify({ figures: this.figures }, null, 2)}\n`)
+    if (this.#json)
+      this.#output.stdout.write(`${JSON.stringify({ figures: this.figures, notes: this.notes }, null, 2)}\n`)
   }
 }
 

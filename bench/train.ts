@@ -2,44 +2,99 @@
 import { createLlama, defaultLora, type LlamaConfig, type LlamaForCausalLM, LoraAdapter } from '../lib/model/index.js'
 import { type Device, Tensor } from '../lib/runtime/index.js'
 import { Optimizer } from '../lib/train/index.js'
-import { type BenchContext, ceilingOf, figure } from './harness.js'
-import { model15M, syntheticIds } from './models.js'
+import { type BenchContext, ceilingOf, figure, type PeerFigure } from './harness.js'
+import { model15M, model110M, syntheticIds } from './models.js'
+import { askTorch, installTorch } from './peers/torch-llama.js'
 
 const [sequences, length] = [4, 256] as const
 
-export async function trainBench({ device, report }: BenchContext): Promise<void> {
-  report.section('train: 15 million weights, 6 layers × 288, AdamW')
-  const peakFlops = await ceilingOf(device, 'fma')
-  for (const lora of [false, true]) {
-    const run = new TrainingRun(device, model15M, { lora })
-    try {
-      await run.step()
-      device.resetPeakMemory()
-      let best = Number.POSITIVE_INFINITY
-      for (let i = 0; i < 4; i++) {
-        const begin = performance.now()
-        await run.step()
-        best = Math.min(best, (performance.now() - begin) / 1000)
-      }
-      const tokens = sequences * length
-      const shape = `${sequences} × ${length} tokens, f32`
-      const name = lora ? 'training step, LoRA of rank 16 in all modules' : 'training step'
-      const flops = stepFlops(run.model)
-      const ceiling = (peakFlops / flops) * tokens
-      report.add(figure({ name, shape, value: tokens / best, unit: 'tokens/s', ceiling }))
-      const gflops = flops / best / 1e9
-      report.add(figure({ name, shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }))
-      const needed = neededBytes(run.model) / 2 ** 20
-      const peak = device.memory().peak / 2 ** 20
-      const memory = lora ? 'peak memory, LoRA' : 'peak memory'
-      report.add(
-        figure({ name: memory, shape, value: peak, unit: 'MiB', ceiling: needed, smallerIsBetter: true }),
-        '≥ 83 % (1.2 ×)',
-      )
-    } finally {
-      await run.dispose()
-    }
+interface Problem {
+  readonly name: string
+  readonly config: LlamaConfig
+  readonly repeats: number
+}
+
+const problems: readonly Problem[] = [
+  { name: '15 million weights, 6 layers × 288', config: model15M, repeats: 4 },
+  { name: '110 million weights, 12 layers × 768', config: model110M, repeats: 3 },
+]
+
+interface Variant {
+  readonly dtype: 'f32' | 'bf16'
+  readonly lora: boolean
+}
+
+const variants: readonly Variant[] = [
+  { dtype: 'f32', lora: false },
+  { dtype: 'bf16', lora: false },
+  { dtype: 'f32', lora: true },
+]
+
+export async function trainBench(context: BenchContext): Promise<void> {
+  for (const problem of context.quick ? problems.slice(0, 1) : problems) {
+    context.report.section(`train: ${problem.name}, AdamW`)
+    for (const variant of variants) await trainModel(context, problem, variant)
   }
+}
+
+async function trainModel(
+  { device, report }: BenchContext,
+  { config, repeats }: Problem,
+  { dtype, lora }: Variant,
+): Promise<void> {
+  const compared = device.name === 'cpu' && !lora
+  const peers = compared ? await torchSteps({ device, report }, config, dtype, repeats) : []
+  const run = new TrainingRun(device, config, { dtype, lora })
+  try {
+    await run.step()
+    device.resetPeakMemory()
+    const peakFlops = Math.max(
+      await ceilingOf(device, 'fma'),
+      dtype === 'bf16' ? await ceilingOf(device, 'bf16dot') : 0,
+    )
+    let best = Number.POSITIVE_INFINITY
+    for (let i = 0; i < repeats; i++) {
+      const begin = performance.now()
+      await run.step()
+      best = Math.min(best, (performance.now() - begin) / 1000)
+    }
+    const tokens = sequences * length
+    const name = lora ? 'training step, LoRA of rank 16 in all modules' : 'training step'
+    const shape = `${sequences} × ${length} tokens, ${dtype === 'f32' ? 'f32' : 'bf16 weights, f32 master'}`
+    const flops = stepFlops(run.model)
+    const ceiling = (peakFlops / flops) * tokens
+    report.add(
+      figure({ name, shape, value: tokens / best, unit: 'tokens/s', ceiling, peers }),
+      lora ? '' : dtype === 'f32' ? '≥ 1.25 × PyTorch' : '≥ 1.3 × PyTorch',
+    )
+    const gflops = flops / best / 1e9
+    report.add(
+      figure({ name, shape, value: gflops, unit: 'GFLOP/s', ceiling: peakFlops / 1e9 }),
+      config === model110M && dtype === 'f32' && !lora ? '≥ 68 %' : '',
+    )
+    if (dtype === 'bf16') return
+    const needed = neededBytes(run.model) / 2 ** 20
+    const peak = device.memory().peak / 2 ** 20
+    const memory = lora ? 'peak memory, LoRA' : 'peak memory'
+    report.add(
+      figure({ name: memory, shape, value: peak, unit: 'MiB', ceiling: needed, smallerIsBetter: true }),
+      '≥ 83 % (1.2 ×)',
+    )
+  } finally {
+    await run.dispose()
+  }
+}
+
+async function torchSteps(
+  { device, report }: BenchContext,
+  config: LlamaConfig,
+  dtype: 'f32' | 'bf16',
+  repeats: number,
+): Promise<PeerFigure[]> {
+  const { name, seconds, reason } = await askTorch(device, config, { op: 'train', dtype, sequences, length, repeats })
+  if (seconds !== null) return [{ name, value: (sequences * length) / seconds }]
+  report.note(`PyTorch: no figures, ${reason}; ${installTorch}`)
+  return []
 }
 
 /** A model with optimizer and one batch, over and over. */
@@ -52,8 +107,12 @@ export class TrainingRun {
   readonly #lossSum: Tensor
   readonly #batch: { readonly inputIds: number[][]; readonly labels: number[][] }
 
-  constructor(device: Device, config: LlamaConfig, { lora = false }: { readonly lora?: boolean } = {}) {
-    this.#base = createLlama(device, config)
+  constructor(
+    device: Device,
+    config: LlamaConfig,
+    { dtype = device.defaultDtype, lora = false }: Partial<Variant> = {},
+  ) {
+    this.#base = createLlama(device, config, { dtype })
     this.model = lora
       ? this.#base.withAdapter(
           LoraAdapter.create(this.#base, { ...defaultLora, dropout: 0, targetModules: 'all-linear' }, 1),

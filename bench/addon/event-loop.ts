@@ -1,7 +1,11 @@
 /** How long the host application's event loop is held up while the library works: a server must keep answering. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { generateTokens, resolveDecoding } from '../../lib/decode/index.js'
+import { loadLlama, saveLlama } from '../../lib/model/index.js'
 import { type BenchContext, figure } from '../harness.js'
 import { model15M, syntheticIds } from '../models.js'
 import { TrainingRun } from '../train.js'
@@ -22,6 +26,14 @@ export async function eventLoopBench({ device, report }: BenchContext): Promise<
     const prompts = [1, 2, 3, 4].map((seed) => syntheticIds(model15M, 16, seed))
     const decoding = resolveDecoding({ maxNewTokens: 64, eosTokenId: [] }, model15M)
     add('while decoding', '4 sequences', await delayWhile(() => generateTokens(run.model, prompts, decoding)))
+    const folder = await mkdtemp(join(tmpdir(), 'alma-bench-'))
+    try {
+      await saveLlama(run.model, folder)
+      const load = async (): Promise<void> => (await loadLlama(device, folder)).dispose()
+      add('while loading a model', '15 million weights', await delayWhile(load))
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
   } finally {
     await run.dispose()
   }

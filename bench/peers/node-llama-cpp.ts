@@ -7,22 +7,27 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { type GgufValue, type LlamaForCausalLM, saveGguf } from '../../lib/model/index.js'
+import { peerProgram } from './lines.js'
 
-export interface PeerRun {
-  readonly threads: number
+export interface PeerTask {
   readonly prompts: readonly (readonly number[])[]
+  /** Tokens of a short answer; 0: the time of the prompt and `many` tokens is wanted. */
   readonly few: number
   readonly many: number
+  readonly repeats: number
 }
 
 export interface PeerResult {
   readonly name: string
-  readonly secondsPerStep: number
+  readonly seconds: number
   readonly tokens: readonly (readonly number[])[]
 }
+
+/** How to get what is missing. */
+export const installNodeLlamaCpp =
+  'node-llama-cpp: not found; npm install --prefix DIR node-llama-cpp, and ALMA_BENCH_PEERS=DIR names the folder'
 
 export class NodeLlamaCpp {
   readonly #folder: string
@@ -37,7 +42,7 @@ export class NodeLlamaCpp {
 
   /** Undefined when it is not installed. */
   static async open(model: LlamaForCausalLM, dtype: 'f32' | 'bf16'): Promise<NodeLlamaCpp | undefined> {
-    const folder = process.env['ALMA_BENCH_PEERS']
+    const folder = process.env.ALMA_BENCH_PEERS
     if (folder === undefined || !existsSync(join(folder, 'node_modules', 'node-llama-cpp'))) return undefined
     const peer = new NodeLlamaCpp(folder, await mkdtemp(join(tmpdir(), 'alma-bench-')))
     try {
@@ -49,13 +54,15 @@ export class NodeLlamaCpp {
     }
   }
 
-  async run(options: PeerRun): Promise<PeerResult> {
-    // The program is a source file: the compiler copies no .mjs.
-    const program = fileURLToPath(new URL('../../../bench/peers/node-llama-cpp.mjs', import.meta.url))
-    const args = [program, this.#folder, this.#model, JSON.stringify(options)]
+  /** One process for all the tasks: it loads the model once. */
+  async run(threads: number, tasks: readonly PeerTask[]): Promise<PeerResult[]> {
+    const args = [peerProgram('node-llama-cpp.mjs'), this.#folder, this.#model, JSON.stringify({ threads, tasks })]
     const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 26 })
-    const result = JSON.parse(stdout.slice(stdout.lastIndexOf('{"secondsPerStep"')))
-    return { name: `node-llama-cpp ${result.version}`, secondsPerStep: result.secondsPerStep, tokens: result.tokens }
+    const { version, tasks: results } = JSON.parse(stdout.slice(stdout.lastIndexOf('{"version"'))) as {
+      version: string
+      tasks: Omit<PeerResult, 'name'>[]
+    }
+    return results.map((result) => ({ name: `node-llama-cpp ${version}`, ...result }))
   }
 
   close(): Promise<void> {

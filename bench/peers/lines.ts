@@ -1,0 +1,62 @@
+/** A peer as a child process that is asked in turns with the figures of ours: a JSON request a line, a JSON answer a line. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+export interface PeerAnswer {
+  /** What was run, for the table: `torch.matmul 2.8`. */
+  readonly name: string
+  /** Of one call; null: it has no such thing, and `reason` says why. */
+  readonly seconds: number | null
+  readonly reason?: string
+}
+
+/** A program of bench/peers: this one is compiled into dist/bench/peers, theirs stay where their source is. */
+export function peerProgram(file: string): string {
+  return fileURLToPath(new URL(`../../../bench/peers/${file}`, import.meta.url))
+}
+
+export class LinePeer implements AsyncDisposable {
+  readonly #name: string
+  readonly #child: ChildProcess
+  readonly #answers: AsyncIterator<string>
+  #reason: string | undefined
+
+  /** `name` is what an answer is called that never came. */
+  constructor(name: string, command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}) {
+    this.#name = name
+    this.#child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, ...environment },
+    })
+    this.#child.on('error', (error) => {
+      this.#reason = error.message
+    })
+    // Writing to a process that has ended is an error of the pipe, and no news.
+    this.#child.stdin?.on('error', () => {})
+    const { stdout } = this.#child
+    if (stdout === null) throw new Error('the peer has no output')
+    this.#answers = createInterface({ input: stdout })[Symbol.asyncIterator]()
+  }
+
+  /** Never throws: a peer that is missing or that fails has no figure. */
+  async ask(request: Readonly<Record<string, unknown>>): Promise<PeerAnswer> {
+    const none = (reason: string): PeerAnswer => ({ name: this.#name, seconds: null, reason })
+    if (this.#reason !== undefined) return none(this.#reason)
+    this.#child.stdin?.write(`${JSON.stringify(request)}\n`)
+    const { value, done } = await this.#answers.next()
+    if (done === true) return none(this.#reason ?? `${this.#name} has ended`)
+    try {
+      return JSON.parse(value) as PeerAnswer
+    } catch {
+      return none(`not an answer: ${value}`)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.stdin?.end()
+    if (this.#child.exitCode === null && this.#child.signalCode === null && this.#reason === undefined) {
+      await new Promise((resolve) => this.#child.once('exit', resolve))
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/** The figures of a run as a file, with what they were measured on. */
+import { execFileSync } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { arch, cpus, totalmem } from 'node:os'
+import type { Device } from '../lib/runtime/index.js'
+import type { FigureReport } from './table.js'
+
+export async function writeResults(
+  file: string,
+  device: Device,
+  { figures, notes }: FigureReport,
+  argv: readonly string[],
+): Promise<void> {
+  const results = {
+    command: `npm run bench -- ${argv.join(' ')}`,
+    commit: gitCommit(),
+    date: new Date().toISOString(),
+    device: device.name,
+    description: device.description,
+    threads: device.threads,
+    processor: `${cpus()[0]?.model.trim() ?? 'unknown'} (${arch()}), ${cpus().length} processors, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    node: process.versions.node,
+    notes,
+    figures,
+  }
+  await writeFile(file, `${JSON.stringify(results, null, 2)}\n`)
+}
+
+function gitCommit(): string | null {
+  try {
+    return execFileSync('git', ['rev-parse', 'HEAD'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  } catch {
+    return null
+  }
+}
