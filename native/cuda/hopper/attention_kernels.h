@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../portable/attention_kernels.h"
+#include "../portable/attention_plan.h"
 
 namespace alma::ALMA_CUDA::hopper {
 
@@ -9,5 +10,12 @@ namespace alma::ALMA_CUDA::hopper {
 // those are the portable kernels', also for paged keys.
 bool takes_attention(const Context& context, const AttentionArgs& args);
 void attention_forward(Context& context, const AttentionArgs& args, const portable::AttentionBounds& bounds);
+
+// dK and dV; the portable kernel gives dQ and D (delta). The list is of tiles of kBackwardKeys keys.
+constexpr int kBackwardKeys = 128;
+bool takes_attention_backward(const Context& context, const AttentionShape& shape);
+void attention_backward_keys(Context& context, const AttentionBackwardArgs& args,
+                             const portable::AttentionBounds& bounds, const portable::TileList& list,
+                             const float* delta);
 
 }  // namespace alma::ALMA_CUDA::hopper

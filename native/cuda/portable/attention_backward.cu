@@ -7,6 +7,7 @@
 // head_dim 128: rows_kernel 254 registers, 97 KiB; keys_kernel 245, 97 KiB; two blocks on a multiprocessor of sm_90, one on sm_86 and
 // sm_89. Shared memory is the limit of both: 570 and 380 TFLOP/s on an H200. Predicted, with 5 products counted: 190 TFLOP/s for long
 // sequences, 110 for causal ones of 512 tokens; not yet measured.
+#include "../hopper/attention_kernels.h"
 #include "../shared_memory.cuh"
 #include "attention_kernels.h"
 #include "attention_plan.h"
@@ -263,11 +264,14 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <int kColumns>
 void run(Context& context, const AttentionBackwardArgs& args, const AttentionBounds& bounds) {
   const char* op = "attention_backward";
-  const size_t lists = tile_list_bytes(bounds, TileKind::rows, kRows) + tile_list_bytes(bounds, TileKind::keys, kKeys);
+  const bool hopper = hopper::takes_attention_backward(context, args.shape);
+  const int keys_of_tile = hopper ? hopper::kBackwardKeys : kKeys;
+  const size_t lists =
+      tile_list_bytes(bounds, TileKind::rows, kRows) + tile_list_bytes(bounds, TileKind::keys, keys_of_tile);
   const size_t delta_bytes = sizeof(float) * static_cast<size_t>(bounds.total_q * bounds.heads);
   char* memory = static_cast<char*>(context.workspace->get(lists + delta_bytes));
   const TileList rows = place_tile_list(bounds, TileKind::rows, kRows, memory);
-  const TileList keys = place_tile_list(bounds, TileKind::keys, kKeys, memory);
+  const TileList keys = place_tile_list(bounds, TileKind::keys, keys_of_tile, memory);
   plan_attention_backward(context, bounds, rows, keys);
   const Operands operands{pointer<bf16>(args.q),
                           pointer<bf16>(args.k),
@@ -284,6 +288,7 @@ void run(Context& context, const AttentionBackwardArgs& args, const AttentionBou
   };
   launch(context, op, {grid(rows), dim3(kThreads), sizeof(RowsTiles<kColumns>)}, rows_kernel<kColumns>, operands,
          bounds, rows.tiles, rows.count);
+  if (hopper) return hopper::attention_backward_keys(context, args, bounds, keys, operands.delta);
   launch(context, op, {grid(keys), dim3(kThreads), sizeof(KeysTiles<kColumns>)}, keys_kernel<kColumns>, operands,
          bounds, keys.tiles, keys.count);
 }

@@ -1,0 +1,288 @@
+// dK and dV of attention by wgmma, after the portable kernel that leaves dQ and D (portable/attention_backward.cu has the formulas). A block takes
+// 128 keys of a sequence and kv head, warpgroups 1 and 2 have 64 each; a thread of warpgroup 0 copies blocks of 64 query rows of q and
+// dout ahead, its last two warps their log-sum-exp and D. P and dS are computed transposed and go from registers to tensor cores. Sums
+// stay in registers: their order is fixed.
+#include "../portable/attention_tiles.cuh"
+#include "../portable/dispatch.h"
+#include "../ptx/fence.cuh"
+#include "../ptx/mbarrier.cuh"
+#include "../ptx/named_barrier.cuh"
+#include "../ptx/set_max_registers.cuh"
+#include "../ptx/tensor_copy.cuh"
+#include "../ptx/wgmma_n128.cuh"
+#include "../ptx/wgmma_n64.cuh"
+#include "../shared_memory.cuh"
+#include "attention_kernels.h"
+
+namespace alma::ALMA_CUDA::hopper {
+namespace {
+
+using portable::AttentionBounds;
+using portable::AttentionTile;
+using portable::kNegativeInfinity;
+using ptx::Major;
+
+constexpr int kKeys = kBackwardKeys, kRows = 64, kStages = 2, kThreads = 384;
+constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+constexpr int kRowsBarrier = 1;
+
+template <int kColumns>
+struct Shared {
+  alignas(1024) bf16 k[kKeys * kColumns];
+  alignas(1024) bf16 v[kKeys * kColumns];
+  alignas(1024) bf16 q[kStages][kRows * kColumns];
+  alignas(1024) bf16 dout[kStages][kRows * kColumns];
+  alignas(1024) bf16 out[kKeys * kColumns];
+  float log_sum_exp[kStages][kRows];  // to the base 2; +∞ makes every probability 0
+  float delta[kStages][kRows];
+  ptx::Mbarrier keys_full, full[kStages], empty[kStages];
+};
+
+struct Parameters {
+  TensorMap q, k, v, dout;
+  AttentionBounds bounds;
+  const AttentionTile* list;
+  const int* count;
+  const float *log_sum_exp, *delta;
+  bf16 *dk, *dv;
+};
+
+template <int kColumns>
+__device__ __forceinline__ void load(bf16* to, const TensorMap* map, ptx::Mbarrier* full, int rows, int head, int row) {
+#pragma unroll
+  for (int column = 0; column < kColumns; column += 64)
+    ptx::tensor_load_3d(to + rows * column, map, full, column, head, row);
+}
+
+template <int kColumns>
+__device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& shared, const AttentionTile& tile,
+                                        int kv_head, int begin, int rows) {
+  const portable::Sequence& sequence = tile.sequence;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) {
+    ptx::mbarrier_arrive_expect(&shared.keys_full, 2 * kKeys * kColumns * 2);
+    load<kColumns>(shared.k, &p.k, &shared.keys_full, kKeys, kv_head, sequence.k_begin + tile.first);
+    load<kColumns>(shared.v, &p.v, &shared.keys_full, kKeys, kv_head, sequence.k_begin + tile.first);
+  }
+  if (thread != 0 && thread < 64) return;
+  int stage = 0;
+  unsigned parity = 0;
+  for (int first = begin; first < rows; first += kRows) {
+    ptx::mbarrier_wait(&shared.empty[stage], parity ^ 1);
+    ptx::Mbarrier* full = &shared.full[stage];
+    if (thread == 0) {
+      ptx::mbarrier_arrive_expect(full, 2 * kRows * kColumns * 2);
+      const int head = kv_head * p.bounds.group, token = sequence.q_begin + first / p.bounds.group;
+      load<kColumns>(shared.q[stage], &p.q, full, kRows, head, token);
+      load<kColumns>(shared.dout[stage], &p.dout, full, kRows, head, token);
+    } else {
+      const int row = thread - 64;
+      const bool exists = first + row < rows;
+      const int64_t at = exists ? sequence.query_row(p.bounds, kv_head, first + row) : 0;
+      const float natural = exists ? p.log_sum_exp[at] : kNegativeInfinity;
+      shared.log_sum_exp[stage][row] = natural == kNegativeInfinity ? -kNegativeInfinity : natural * portable::kLog2E;
+      shared.delta[stage][row] = exists ? p.delta[at] : 0.0f;
+      ptx::mbarrier_arrive(full);
+    }
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+}
+
+template <int kColumns>
+__device__ __forceinline__ float (&flat(float (&accumulator)[1][kColumns / 8][4]))[kColumns / 2] {
+  return reinterpret_cast<float(&)[kColumns / 2]>(accumulator);
+}
+
+// a[64, columns] · b[64 rows, columns]ᵀ for this consumer's 64 keys.
+template <int kColumns>
+__device__ __forceinline__ void issue_scores(float (&d)[1][kRows / 8][4], const bf16* keys, const bf16* rows,
+                                             int consumer) {
+#pragma unroll
+  for (int column = 0; column < kColumns; column += 16) {
+    const int piece = column / 64 * 64, step = column % 64;
+    const uint64_t a = ptx::operand<Major::k>(keys + piece * kKeys + consumer * 64 * 64 + step);
+    const uint64_t b = ptx::operand<Major::k>(rows + piece * kRows + step);
+    ptx::wgmma_n64<Major::k, Major::k>(flat<kRows>(d), a, b, column > 0);
+  }
+}
+
+// acc += a[64, 64 rows] · b[64 rows, columns]
+template <int kColumns>
+__device__ __forceinline__ void issue_sums(float (&acc)[1][kColumns / 8][4], const uint32_t (&words)[1][kRows / 8][2],
+                                           const bf16* rows, bool add) {
+#pragma unroll
+  for (int row = 0; row < kRows; row += 16) {
+    const uint32_t a[4] = {words[0][row / 8][0], words[0][row / 8][1], words[0][row / 8 + 1][0],
+                           words[0][row / 8 + 1][1]};
+    const uint64_t b = ptx::operand<Major::mn>(rows + row * 64, kRows * 128);
+    if constexpr (kColumns == 128) {
+      ptx::wgmma_n128<Major::mn>(flat<kColumns>(acc), a, b, add || row > 0);
+    } else {
+      ptx::wgmma_n64<Major::mn>(flat<kColumns>(acc), a, b, add || row > 0);
+    }
+  }
+}
+
+// Zeros instead of rows that the sequence does not have: 0 · NaN would be seen.
+template <int kColumns>
+__device__ __forceinline__ void clear_rows(Shared<kColumns>& shared, int stage, int from, int consumer, int thread) {
+  constexpr int kChunks = kColumns / 8;
+  for (int i = from * kChunks + thread; i < kRows * kChunks; i += 128) {
+    const int row = i / kChunks, chunk = i % kChunks;
+    bf16* tile = consumer == 0 ? shared.q[stage] : shared.dout[stage];
+    bf16* at = tile + chunk / 8 * 64 * kRows + row * 64 + ((chunk % 8) ^ (row & 7)) * 8;
+    *reinterpret_cast<uint4*>(at) = make_uint4(0, 0, 0, 0);
+  }
+  ptx::fence_proxy_async();
+  ptx::barrier_sync(kRowsBarrier, 256);
+}
+
+template <int kColumns>
+__device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& shared, const AttentionTile& tile,
+                                        int kv_head, int begin, int rows) {
+  const portable::Sequence& sequence = tile.sequence;
+  const int consumer = static_cast<int>(threadIdx.x) / 128 - 1, thread = static_cast<int>(threadIdx.x) % 128;
+  const int lane = thread % 32, warp_key = consumer * 64 + thread / 32 * 16, first_key = tile.first + warp_key;
+  const float scale = p.bounds.scale * portable::kLog2E;
+  float dk[1][kColumns / 8][4] = {}, dv[1][kColumns / 8][4] = {};
+  int stage = 0;
+  unsigned parity = 0;
+  ptx::mbarrier_wait(&shared.keys_full, 0);
+  for (int first = begin; first < rows; first += kRows) {
+    ptx::mbarrier_wait(&shared.full[stage], parity);
+    if (rows - first < kRows) clear_rows(shared, stage, rows - first, consumer, thread);
+    float probabilities[1][kRows / 8][4], ds[1][kRows / 8][4];
+    ptx::keep(flat<kRows>(probabilities));
+    ptx::keep(flat<kRows>(ds));
+    ptx::wgmma_fence();
+    issue_scores<kColumns>(probabilities, shared.k, shared.q[stage], consumer);
+    issue_scores<kColumns>(ds, shared.v, shared.dout[stage], consumer);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>();
+    ptx::keep(flat<kRows>(probabilities));
+    ptx::keep(flat<kRows>(ds));
+    const bool masked = sequence.limit(p.bounds, first) < first_key + 16;
+#pragma unroll
+    for (int n = 0; n < kRows / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int row = n * 8 + 2 * (lane % 4) + e;
+        const float log_sum_exp = shared.log_sum_exp[stage][row], delta = shared.delta[stage][row];
+        const int seen = masked ? sequence.limit(p.bounds, first + row) - first_key - lane / 4 : 16;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int i = 2 * half + e;
+          const float probability = ptx::exp2_approximate(fmaf(probabilities[0][n][i], scale, -log_sum_exp));
+          probabilities[0][n][i] = half * 8 < seen ? probability : 0.0f;
+          ds[0][n][i] = half * 8 < seen ? probability * (ds[0][n][i] - delta) : 0.0f;
+        }
+      }
+    uint32_t p_words[1][kRows / 8][2], ds_words[1][kRows / 8][2];
+    portable::pack_accumulator(p_words, probabilities);
+    portable::pack_accumulator(ds_words, ds);
+    ptx::keep(flat<kColumns>(dv));
+    ptx::keep(flat<kColumns>(dk));
+    ptx::wgmma_fence();
+    issue_sums<kColumns>(dv, p_words, shared.dout[stage], true);
+    issue_sums<kColumns>(dk, ds_words, shared.q[stage], true);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>();
+    ptx::keep(flat<kColumns>(dv));
+    ptx::keep(flat<kColumns>(dk));
+    // All threads have read the row's log-sum-exp and D.
+    ptx::mbarrier_arrive(&shared.empty[stage]);
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+  const int keys = min(kKeys, sequence.k_length - tile.first), head_dim = p.bounds.head_dim;
+  const auto out_row = [&](bf16* base, int key) {
+    const int64_t at = static_cast<int64_t>(sequence.k_begin) + tile.first + key;
+    return key < keys ? base + (at * p.bounds.kv_heads + kv_head) * head_dim : nullptr;
+  };
+  portable::store_accumulator<kColumns, 1>(
+      dk, shared.out, warp_key, head_dim, lane, [&](int, int) { return p.bounds.scale; },
+      [&](int key) { return out_row(p.dk, key); });
+  portable::store_accumulator<kColumns, 1>(
+      dv, shared.out, warp_key, head_dim, lane, [](int, int) { return 1.0f; },
+      [&](int key) { return out_row(p.dv, key); });
+}
+
+template <int kColumns>
+__global__ void __launch_bounds__(kThreads, 1) keys_kernel(const __grid_constant__ Parameters p) {
+  ALMA_SHARED(Shared<kColumns>, shared);
+  const int item = static_cast<int>(blockIdx.x) / p.bounds.kv_heads;
+  const int kv_head = static_cast<int>(blockIdx.x) - item * p.bounds.kv_heads;
+  if (item >= *p.count) return;
+  const AttentionTile tile = p.list[item];
+  const int rows = tile.sequence.rows(p.bounds);
+  const int begin = min(tile.sequence.first_row(p.bounds, tile.first) / kRows * kRows, rows);
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&shared.keys_full, 1);
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) {
+      ptx::mbarrier_init(&shared.full[stage], 1 + kRows);
+      ptx::mbarrier_init(&shared.empty[stage], 256);
+    }
+    ptx::mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    ptx::decrease_registers<kProducerRegisters>();
+    produce<kColumns>(p, shared, tile, kv_head, begin, rows);
+  } else {
+    ptx::increase_registers<kConsumerRegisters>();
+    consume<kColumns>(p, shared, tile, kv_head, begin, rows);
+  }
+}
+
+TensorMap map_of(const TensorRef& tensor, int64_t rows, const AttentionBounds& bounds, int heads, int box_heads,
+                 int box_rows) {
+  const int64_t head_dim = bounds.head_dim;
+  return make_tensor_map("attention_backward", {tensor.data,
+                                                DType::bf16,
+                                                3,
+                                                {head_dim, heads, rows},
+                                                {1, head_dim, head_dim * heads},
+                                                {64, box_heads, box_rows / box_heads},
+                                                true});
+}
+
+template <int kColumns>
+void run(Context& context, const AttentionBackwardArgs& args, const AttentionBounds& bounds,
+         const portable::TileList& list, const float* delta) {
+  const Parameters parameters{map_of(args.q, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+                              map_of(args.k, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
+                              map_of(args.v, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
+                              map_of(args.dout, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+                              bounds,
+                              list.tiles,
+                              list.count,
+                              pointer<float>(args.log_sum_exp),
+                              delta,
+                              pointer<bf16>(args.dk),
+                              pointer<bf16>(args.dv)};
+  launch(context, "attention_backward",
+         {grid_of("attention_backward", static_cast<int64_t>(list.capacity) * bounds.kv_heads), dim3(kThreads),
+          sizeof(Shared<kColumns>)},
+         keys_kernel<kColumns>, parameters);
+}
+
+}  // namespace
+
+bool takes_attention_backward(const Context& context, const AttentionShape& shape) {
+  return context.properties.compute_capability == 90 && 64 % (shape.heads / shape.kv_heads) == 0 && shape.total_q > 0 &&
+         shape.total_k > 0;
+}
+
+void attention_backward_keys(Context& context, const AttentionBackwardArgs& args, const AttentionBounds& bounds,
+                             const portable::TileList& list, const float* delta) {
+  if (bounds.head_dim <= 64) return run<64>(context, args, bounds, list, delta);
+  run<128>(context, args, bounds, list, delta);
+}
+
+}  // namespace alma::ALMA_CUDA::hopper
