@@ -449,6 +449,21 @@ void test_neighbours(Device& device, int head_dim) {
   compare("log_sum_exp", DType::bf16, got.log_sum_exp, exact.log_sum_exp, plain.log_sum_exp);
 }
 
+// NaN in one sequence's queries is not seen by the one before it.
+void test_spoilt_sequence(Device& device, int head_dim) {
+  Problem p = problem_of("a spoilt sequence", {50, 30}, {50, 30}, 2, 1, head_dim);
+  context = p.name;
+  fill(p, DType::bf16, 17);
+  const Result good = run(device, p, DType::bf16, true);
+  for (size_t i = static_cast<size_t>(50) * 2 * head_dim; i < p.q.size(); ++i) p.q[i] = p.dout[i] = NAN;
+  const Result got = run(device, p, DType::bf16, true);
+  const auto same = [&](const Doubles& a, const Doubles& b, size_t heads) {
+    return std::equal(a.begin(), a.begin() + static_cast<ptrdiff_t>(50 * heads * head_dim), b.begin());
+  };
+  check(same(got.out, good.out, 2) && same(got.dq, good.dq, 2) && same(got.dk, good.dk, 1) && same(got.dv, good.dv, 1),
+        "reaches the sequence before it");
+}
+
 // Every schedule gives the same bits.
 void test_schedules(Device& device, Invariance invariance) {
   Problem p = problem_of("schedules", {90, 17}, {150, 17}, 4, 2, 128);
@@ -490,7 +505,10 @@ int main() {
     }
     for (const int capability : {80, 90}) {
       set_capability(device, capability);
-      for (const int head_dim : {64, 128}) test_neighbours(device, head_dim);
+      for (const int head_dim : {64, 128}) {
+        test_neighbours(device, head_dim);
+        test_spoilt_sequence(device, head_dim);
+      }
       test_schedules(device, capability == 90 ? Invariance::none : Invariance::many_rows);
     }
   } catch (const Error& error) {
