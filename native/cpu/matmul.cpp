@@ -62,8 +62,16 @@ void compute_tile(const float* a, const float* b, int64_t units, int64_t row, in
     const int64_t depth = min(kUnitsK, units - u);
     for (int64_t j = 0; j < cols; j += kNR) {
       const float* b_panel = b + (col + j) / kNR * b_stride + u * kNR;
+      // The next panel of b comes from far away: a piece of it is fetched with each block of this one.
+      const bool more = j + kNR < cols;
+      const char* next =
+          reinterpret_cast<const char*>(more ? b_panel + b_stride : b + col / kNR * b_stride + (u + depth) * kNR);
+      const int64_t next_bytes = more || u + depth < units ? depth * kNR * static_cast<int64_t>(sizeof(float)) : 0;
+      const int64_t piece = round_up(ceil_div(next_bytes, ceil_div(rows, kMR)), 64);
       for (int64_t i = 0; i < rows; i += kMR) {
         const float* a_panel = a + (row + i) / kMR * a_stride + u * kMR;
+        for (const char *line = next, *end = next + piece; line < end; line += 64) __builtin_prefetch(line, 0, 2);
+        next += piece;
         F acc[kMR][2];
         multiply_block<Product>(depth, a_panel, 1, kMR, b_panel, kNR, acc);
         float* out = c + i * c_stride + j;

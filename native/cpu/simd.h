@@ -138,14 +138,8 @@ ALMA_INLINE float to_float(bf16 value) {
 ALMA_INLINE void from_float(float* out, float value) { *out = value; }
 ALMA_INLINE void from_float(bf16* out, float value) { out->bits = narrow(splat(value))[0]; }
 
-// Horizontal operations end a row or a block; out of line, because unrolled at every use they cost seconds of compile time.
-__attribute__((noinline, unused)) static float sum(F value) {
-  float lanes[W];
-  store(lanes, value);
-  for (int half = W / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
-}
+// Horizontal operations end a row or a block; those that are loops are out of line, because unrolled at every use they cost seconds
+// of compile time.
 __attribute__((noinline, unused)) static double sum(D value) {
   double total = 0;
   for (int i = 0; i < W / 2; ++i) total += value[i];
@@ -190,6 +184,24 @@ ALMA_INLINE void for_lanes(int64_t count, Body&& body) {
 #else
 #define ALMA_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, I{__VA_ARGS__})
 #endif
+
+// Lane i is added to lane i + W / 2, and so on in halves.
+ALMA_INLINE float sum(F value) {
+#if ALMA_SIMD_WIDTH == 16
+  value += ALMA_SHUFFLE(value, value, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+  value += ALMA_SHUFFLE(value, value, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
+  value += ALMA_SHUFFLE(value, value, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3);
+  value += ALMA_SHUFFLE(value, value, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+#elif ALMA_SIMD_WIDTH == 8
+  value += ALMA_SHUFFLE(value, value, 4, 5, 6, 7, 4, 5, 6, 7);
+  value += ALMA_SHUFFLE(value, value, 2, 3, 2, 3, 2, 3, 2, 3);
+  value += ALMA_SHUFFLE(value, value, 1, 1, 1, 1, 1, 1, 1, 1);
+#else
+  value += ALMA_SHUFFLE(value, value, 2, 3, 2, 3);
+  value += ALMA_SHUFFLE(value, value, 1, 1, 1, 1);
+#endif
+  return value[0];
+}
 
 ALMA_INLINE F zip_low(F a, F b) {
 #if ALMA_SIMD_WIDTH == 4

@@ -15,6 +15,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace alma::cpu {
 namespace {
@@ -52,11 +55,19 @@ bool spin_until(std::chrono::microseconds limit, Condition condition) {
   return condition();
 }
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
 struct AlignedDelete {
-  void operator()(std::byte* pointer) const { ::operator delete (pointer, std::align_val_t{64}); }
+  size_t alignment = 64;
+  void operator()(std::byte* pointer) const { ::operator delete (pointer, std::align_val_t{alignment}); }
 };
+using AlignedBytes = std::unique_ptr<std::byte, AlignedDelete>;
+AlignedBytes allocate_aligned(size_t bytes, size_t alignment) {
+  return {static_cast<std::byte*>(::operator new (bytes, std::align_val_t{alignment})), AlignedDelete{alignment}};
+}
+
 struct Scratch {
-  std::unique_ptr<std::byte, AlignedDelete> memory;
+  AlignedBytes memory;
   size_t bytes = 0;
 };
 
@@ -191,11 +202,17 @@ void ThreadPool::run_erased(int64_t chunks, Body body, void* context) {
 void* ThreadPool::scratch(int thread, int slot, size_t bytes) {
   Scratch& scratch = state_->scratch[static_cast<size_t>(thread) * kScratchSlots + static_cast<size_t>(slot)];
   if (scratch.bytes < bytes) {
-    const size_t grown = (bytes + bytes / 4 + 4095) / 4096 * 4096;
+    // Large blocks begin on a huge page: packed panels are read in an order that touches hundreds of small pages.
+    const size_t alignment = bytes >= kHugePage ? kHugePage : 64, page = bytes >= kHugePage ? kHugePage : 4096;
+    const size_t grown = (bytes + bytes / 4 + page - 1) / page * page;
     scratch.memory.reset();
     scratch.bytes = 0;
-    scratch.memory.reset(static_cast<std::byte*>(::operator new (grown, std::align_val_t{64})));
+    scratch.memory = allocate_aligned(grown, alignment);
     scratch.bytes = grown;
+#if defined(__linux__)
+    if (page == kHugePage)
+      madvise(scratch.memory.get(), grown, MADV_HUGEPAGE);  // where it is refused, small pages do as well
+#endif
   }
   return scratch.memory.get();
 }
