@@ -97,7 +97,7 @@ describe('beam search', () => {
   let alma: Alma
   beforeAll(async () => {
     device = openDevice()
-    alma = await Alma.create(config, { device, seed: 21 })
+    alma = await Alma.create(config, { device, seed: 21, dtype: 'f32' })
   })
   afterAll(async () => {
     await alma?.dispose()
