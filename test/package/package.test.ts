@@ -29,7 +29,7 @@ describe('the packed files', () => {
 
   it('are those of a whitelist', () => {
     const allowed =
-      /^(dist\/(lib|bench)\/|bench\/peers\/[\w-]+\.mjs$|native\/|prebuilds\/|docs\/|(index\.cjs|index\.d\.cts|CMakeLists\.txt|binding\.gyp|package\.json|LICENSE|README\.md|CHANGELOG\.md)$)/
+      /^(dist\/(lib|bench)\/|bench\/peers\/\w[\w-]*\.(mjs|py)$|native\/|prebuilds\/|docs\/|(index\.cjs|index\.d\.cts|CMakeLists\.txt|binding\.gyp|package\.json|LICENSE|README\.md|CHANGELOG\.md)$)/
     expect(files.filter((file) => !allowed.test(file))).toEqual([])
   })
 
