@@ -13,6 +13,7 @@ import { languageOf } from '../text/prompt.js'
 import { isOfOtherScript } from '../text/scripts.js'
 import type { TokenSequence, TokenStore } from '../text/token-store.js'
 import type { DataCheck } from './data-check.js'
+import type { DroppedFinding } from './data-report.js'
 import {
   languagesOf,
   type MonolingualSource,
@@ -48,6 +49,28 @@ export interface TextFile extends SequenceFile {
   readonly options: Readonly<Record<string, unknown>>
 }
 
+/** Notes a finding, if there is one; true when the stage leaves out what has it. */
+function leavesOut(
+  finding: DroppedFinding | undefined,
+  line: number,
+  drop: readonly DroppedFinding[],
+  check: DataCheck | undefined,
+): boolean {
+  if (finding === undefined) return false
+  const dropped = drop.includes(finding)
+  check?.note(finding, line, dropped)
+  return dropped
+}
+
+/** What is wrong with a row of two sides; `identical`: those that must differ do not. */
+function findingOf(
+  identical: boolean,
+  { source, target, from, to }: Readonly<Record<'source' | 'target' | 'from' | 'to', string>>,
+): DroppedFinding | undefined {
+  if (identical) return 'identicalSides'
+  return isOfOtherScript(source, from) || isOfOtherScript(target, to) ? 'wrongScript' : undefined
+}
+
 export function monolingualFile(tokenizer: Tokenizer, source: MonolingualSource, stage: MonolingualResolved): TextFile {
   const { seed, drop } = stage
   const language = 'language' in source ? languageOf(source.language).code : undefined
@@ -67,11 +90,8 @@ export function monolingualFile(tokenizer: Tokenizer, source: MonolingualSource,
           check.read++
           if (language !== undefined) check.see(language, text)
         }
-        if (language !== undefined && isOfOtherScript(text, language)) {
-          const dropped = drop.includes('wrongScript')
-          check?.note('wrongScript', line, dropped)
-          if (dropped) continue
-        }
+        const finding = language !== undefined && isOfOtherScript(text, language) ? 'wrongScript' : undefined
+        if (leavesOut(finding, line, drop, check)) continue
         yield () => ({ ids: monolingualDocument(tokenizer, text), firstLabel: 0 })
       }
     },
@@ -101,9 +121,7 @@ export function parallelFile(tokenizer: Tokenizer, file: ParallelSource, stage: 
             check?.note('nothingLeft', line, true)
             return undefined
           }
-          const dropped = drop.includes('tooLong')
-          if (sequence.cut) check?.note('tooLong', line, dropped)
-          return sequence.cut && dropped ? undefined : sequence
+          return leavesOut(sequence.cut ? 'tooLong' : undefined, line, drop, check) ? undefined : sequence
         }
       for await (const { source, target, line } of readParallel(file.path, file)) {
         if (check !== undefined) check.read++
@@ -113,17 +131,8 @@ export function parallelFile(tokenizer: Tokenizer, file: ParallelSource, stage: 
         }
         check?.see(from, source)
         check?.see(to, target)
-        const finding =
-          source.trim() === target.trim()
-            ? 'identicalSides'
-            : isOfOtherScript(source, from) || isOfOtherScript(target, to)
-              ? 'wrongScript'
-              : undefined
-        if (finding !== undefined) {
-          const dropped = drop.includes(finding)
-          check?.note(finding, line, dropped)
-          if (dropped) continue
-        }
+        const identical = source.trim() === target.trim()
+        if (leavesOut(findingOf(identical, { source, target, from, to }), line, drop, check)) continue
         yield pending({ source, target, from: file.from, to: file.to }, line)
         if (bidirectional) yield pending({ source: target, target: source, from: file.to, to: file.from }, line)
       }
@@ -147,22 +156,12 @@ export function preferenceFile(tokenizer: Tokenizer, file: PreferenceSource, sta
         const { source, chosen, rejected, from, to, line } = row
         check?.see(from, source)
         check?.see(to, chosen)
-        const finding =
-          chosen.trim() === rejected.trim()
-            ? 'identicalSides'
-            : isOfOtherScript(source, from) || isOfOtherScript(chosen, to)
-              ? 'wrongScript'
-              : undefined
-        if (finding !== undefined) {
-          const dropped = drop.includes(finding)
-          check?.note(finding, line, dropped)
-          if (dropped) continue
-        }
+        const identical = chosen.trim() === rejected.trim()
+        if (leavesOut(findingOf(identical, { source, target: chosen, from, to }), line, drop, check)) continue
         yield () => {
           const pair = preferenceSequences(tokenizer, row, options)
-          const dropped = drop.includes('tooLong')
-          if (pair.cut) check?.note('tooLong', line, dropped)
-          return pair.cut && dropped ? undefined : { ...pair.chosen, rejected: pair.rejected }
+          if (leavesOut(pair.cut ? 'tooLong' : undefined, line, drop, check)) return undefined
+          return { ...pair.chosen, rejected: pair.rejected }
         }
       }
     },

@@ -65,6 +65,11 @@ class Arguments {
     return present(index) ? i32(index, name, needed) : TensorRef{};
   }
 
+  // Of two numbers, seedLow and seedHigh, from `index` on.
+  uint64_t seed(size_t index) {
+    return static_cast<uint64_t>(extent(index, "seedLow")) | static_cast<uint64_t>(extent(index + 1, "seedHigh")) << 32;
+  }
+
   void same_dtype(const TensorRef& a, const TensorRef& b, const char* names) const {
     if (b.data != nullptr && a.dtype != b.dtype) {
       fail(names, std::string("differ in dtype: ") + name_of(a.dtype) + " and " + name_of(b.dtype));

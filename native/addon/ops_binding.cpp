@@ -16,17 +16,13 @@ void fill(Arguments& a) {
   a.device().submit<FillArgs, &Ops::fill>(args);
 }
 
-uint64_t seed_of(Arguments& a, size_t low, size_t high) {
-  return static_cast<uint64_t>(a.extent(low, "seedLow")) | static_cast<uint64_t>(a.extent(high, "seedHigh")) << 32;
-}
-
 // opFillNormal(out, count, standardDeviation, seedLow, seedHigh, first)
 void fill_normal(Arguments& a) {
   FillNormalArgs args{};
   args.count = a.extent(1, "count");
   args.out = a.floats(0, "out", args.count);
   args.standard_deviation = a.real(2, "standardDeviation");
-  args.seed = seed_of(a, 3, 4);
+  args.seed = a.seed(3);
   args.first = a.extent(5, "first");
   a.device().submit<FillNormalArgs, &Ops::fill_normal>(args);
 }
@@ -336,7 +332,7 @@ void adamw(Arguments& a) {
   args.beta2 = a.number(10, "beta2");
   args.epsilon = a.number(11, "epsilon");
   args.weight_decay = a.number(12, "weightDecay");
-  args.seed = seed_of(a, 13, 14);
+  args.seed = a.seed(13);
   a.device().submit<AdamWArgs, &Ops::adamw>(args);
 }
 
@@ -364,7 +360,7 @@ void sample(Arguments& a) {
   args.temperature = a.real(7, "temperature");
   args.top_p = a.real(8, "topP");
   args.top_k = a.integer(9, "topK");
-  args.seed = seed_of(a, 10, 11);
+  args.seed = a.seed(10);
   a.device().submit<SampleArgs, &Ops::sample>(args);
 }
 

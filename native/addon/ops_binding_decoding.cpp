@@ -38,7 +38,7 @@ void beam_top_k(Arguments& a) {
   args.beams = a.extent(8, "beams");
   args.vocab = a.extent(9, "vocab");
   args.k = a.extent(10, "k");
-  args.seed = static_cast<uint64_t>(a.extent(11, "seedLow")) | static_cast<uint64_t>(a.extent(12, "seedHigh")) << 32;
+  args.seed = a.seed(11);
   const int64_t rows = a.product(args.groups, args.beams), results = a.product(args.groups, args.k);
   if (args.beams > INT32_MAX || args.k > a.product(args.beams, args.vocab)) {
     a.fail("k", "is more than there are candidates in a group");

@@ -26,7 +26,7 @@ void dropout(Arguments& a) {
   args.step = a.i32(2, "step", 1);
   args.probability = a.real(4, "probability");
   if (!(args.probability >= 0 && args.probability < 1)) a.fail("probability", "is not from 0 to below 1");
-  args.seed = static_cast<uint64_t>(a.extent(5, "seedLow")) | static_cast<uint64_t>(a.extent(6, "seedHigh")) << 32;
+  args.seed = a.seed(5);
   args.accumulate = a.boolean(7, "accumulate");
   a.same_dtype(args.x, args.out, "x and out");
   a.device().submit<DropoutArgs, &Ops::dropout>(args);

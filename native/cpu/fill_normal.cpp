@@ -16,8 +16,8 @@ constexpr int64_t kGrain = 8192;
 constexpr float kTwoPi = 6.28318530717958648f;
 
 void normal_four(uint64_t seed, uint64_t block, float (&z)[4]) {
-  const auto random = philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
-                             {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 1});
+  const auto random =
+      philox(philox_key(seed), {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 1});
   for (int pair = 0; pair < 4; pair += 2) {
     const float u = static_cast<float>((random[pair] + 1.0) * 0x1p-32);
     const float angle = kTwoPi * static_cast<float>(random[pair + 1] * 0x1p-32);

@@ -11,8 +11,7 @@ namespace {
 
 // In [0, 1), from 53 random bits.
 double uniform(uint64_t seed, int32_t stream, int32_t position) {
-  const auto random = philox({static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
-                             {static_cast<uint32_t>(position), static_cast<uint32_t>(stream), 0, 0});
+  const auto random = philox(philox_key(seed), {static_cast<uint32_t>(position), static_cast<uint32_t>(stream), 0, 0});
   const uint64_t bits = (uint64_t{random[0]} << 32 | random[1]) >> 11;
   return static_cast<double>(bits) * 0x1p-53;
 }
