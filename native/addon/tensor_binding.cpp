@@ -87,6 +87,7 @@ class WriteTask final : public Task {
   void run(Stream& stream) override { stream.write(target_, copy_.get(), bytes_); }
   void settle(const Failure*) noexcept override { delete this; }
   bool waits_for_device() const override { return false; }
+  bool is_awaited() const override { return false; }
 
  private:
   char* target_;

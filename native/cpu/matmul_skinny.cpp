@@ -166,7 +166,7 @@ __attribute__((noinline)) static void dot_rest(const float* a, const TB* const (
 // long streams best.
 template <int kM, class TB>
 struct Product {
-static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
+  static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
   using Pointers = const TB* [kRows];
 
   const float* a;
