@@ -136,7 +136,7 @@ struct RopeArgs {
 // Paged keys and values (forward only), when block_table is given: i32[batch, blocks_per_sequence], and k and v are a pool of blocks
 // of block_size rows each. k_begin and k_end are then row numbers of the sequence itself: its row r lies in row
 // block_table[i][r / block_size] · block_size + r % block_size of k and v. Entries of blocks without a row in [k_begin, k_end) are
-// not read. The result has the bits that the same rows give where they lie one after the other.
+// not read. With an invariance, and on the CPU, the result has the bits that the same rows give where they lie one after the other.
 // invariance: the rows are the query rows, each with the keys that it sees.
 struct AttentionShape {
   TensorRef cu_seqlens_q, k_begin, k_end;

@@ -8,7 +8,7 @@ import {
   LoraAdapter,
   normalizeConfig,
 } from '../../lib/model/index.js'
-import { type Device, type DType, type ops, Tensor } from '../../lib/runtime/index.js'
+import { type Device, type ops, Tensor } from '../../lib/runtime/index.js'
 import { expectClose } from '../support/compare.js'
 import { deviceName, openDevice } from '../support/devices.js'
 
@@ -33,10 +33,9 @@ afterAll(() => device.dispose())
 async function decode(
   model: LlamaForCausalLM,
   steps: number,
-  dtype: DType,
   invariance: ops.Invariance,
 ): Promise<Float32Array[]> {
-  using cache = new KeyValueCache(device, config, 2, 16, dtype)
+  using cache = new KeyValueCache(device, config, 2, 16, model.activationDtype)
   const logits: Float32Array[] = []
   for (let step = 0; step < steps; step++) {
     const pair = (first: number, second: number): Tensor => Tensor.from(device, Int32Array.of(first, second))
@@ -82,17 +81,17 @@ describe.each(['f32', 'bf16'] as const)('a decoding step, %s', (dtype) => {
   afterAll(() => model.dispose())
 
   it('takes five ops a layer', async () => {
-    const called = await opsOf(() => decode(model, 1, dtype, 'fewRows'))
+    const called = await opsOf(() => decode(model, 1, 'fewRows'))
     const layer = ['opNormQkv', 'opAttention', 'opLinearAdd', 'opNormGateUp', 'opLinearAdd']
     const layers = [...layer, ...layer, ...layer]
     expect(called).toEqual(['opGatherRows', ...layers, 'opRmsNorm', 'opMatmul'])
   })
 
   it('is what the single ops of a layer give', async () => {
-    const fused = await decode(model, 5, dtype, 'fewRows')
+    const fused = await decode(model, 5, 'fewRows')
     // Low-rank updates that are still zero change nothing but the ops that are called.
     const adapter = LoraAdapter.create(model, { ...defaultLora, targetModules: ['q_proj'] }, 1)
-    const apart = await decode(model.withAdapter(adapter), 5, dtype, 'fewRows')
+    const apart = await decode(model.withAdapter(adapter), 5, 'fewRows')
     adapter.dispose()
     fused.forEach((logits, step) => {
       if (deviceName === 'cpu') expect(logits, `step ${step}`).toEqual(apart[step])

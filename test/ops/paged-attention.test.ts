@@ -106,6 +106,11 @@ onEachDevice((device) => {
           invariance,
           ...(inBlocks && { logSumExp: inBlocks }),
         })
+        if (invariance === 'none' && deviceName !== 'cpu') {
+          // Without a promise a GPU may have another kernel for keys that lie in a row.
+          expectClose('out', await got.readFloats(), await expected.readFloats(), { relativeL2: 1e-2 })
+          continue
+        }
         expect(await got.readBytes()).toEqual(await expected.readBytes())
         expect(await inBlocks?.readBytes()).toEqual(await inRow?.readBytes())
       }
