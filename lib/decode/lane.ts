@@ -99,14 +99,12 @@ export class Lane {
     const places = this.#placesOf(decoding, ({ rows: { length } }) => length)
     const step = rows.length === 0 ? undefined : this.#stepFor(memory, rows)
     const copiedBlocks = step?.launch(rows, pool) ?? 0
-    const stepped = step?.read()
-    // A failure is seen where both are waited for.
-    stepped?.catch(() => {})
     const pass = enqueuePrefill(model, cache, pool, this.#running, this.settings)
-    pass?.read.catch(() => {})
     const firstPlaces = this.#placesOf(pass?.completed ?? [], ({ firstRows }) => firstRows)
     this.#host.count({ prefilledTokens: pass?.tokens ?? 0, steps: step === undefined ? 0 : 1, copiedBlocks })
-    const [chosen, first] = await Promise.all([stepped, pass?.read])
+    // Last of all: the first read wakes the device, and where processors are few, what is still to be done here would have to share one
+    // with it.
+    const [chosen, first] = await Promise.all([step?.read(), pass?.read])
     if (chosen !== undefined) this.#advance(memory, places, chosen)
     if (first !== undefined) this.#advance(memory, firstPlaces, first)
   }

@@ -58,11 +58,10 @@ export class TokenChoice {
   /** f32 [rows]. */
   readonly #beamScores: Tensor | undefined
   readonly #beamScoresHost: Float32Array
-  /** i32: the ids, and behind them the parents of beams. */
-  readonly #integers: Tensor
+  /** What was chosen, in one piece, for one read: ids, parents of beams, and as f32 log-probabilities or totals of beams. */
+  readonly #chosen: Tensor
   readonly #ids: Tensor
   readonly #parents: Tensor
-  /** f32: log-probabilities, or totals of beams. */
   readonly #numbers: Tensor
 
   /**
@@ -94,10 +93,10 @@ export class TokenChoice {
     this.#beamScoresHost = new Float32Array(searches ? rows : 0)
     this.#beamScores = searches ? Tensor.empty(device, [rows], 'f32') : undefined
     const chosen = groups * this.#k
-    this.#integers = Tensor.empty(device, [2 * chosen], 'i32')
-    this.#ids = this.#integers.view([chosen])
-    this.#parents = this.#integers.view([chosen], chosen)
-    this.#numbers = Tensor.empty(device, [chosen], 'f32')
+    this.#chosen = Tensor.empty(device, [3 * chosen], 'i32')
+    this.#ids = this.#chosen.view([chosen])
+    this.#parents = this.#chosen.view([chosen], chosen)
+    this.#numbers = this.#chosen.view([chosen], 2 * chosen, 'f32')
   }
 
   write(rows: readonly Row[]): void {
@@ -150,15 +149,17 @@ export class TokenChoice {
   }
 
   async read(): Promise<Chosen> {
-    const [integers, numbers] = await Promise.all([this.#integers.readInts(), this.#numbers.readFloats()])
-    const count = numbers.length
-    if (this.#settings.candidates === 0) return { ids: integers.subarray(0, count), logprobs: numbers }
-    return { totals: numbers, tokens: integers.subarray(0, count), parents: integers.subarray(count), k: this.#k }
+    const { buffer } = await this.#chosen.readInts()
+    const { count } = this.#ids
+    const ids = new Int32Array(buffer, 0, count)
+    const numbers = new Float32Array(buffer, 8 * count, count)
+    if (this.#settings.candidates === 0) return { ids, logprobs: numbers }
+    return { totals: numbers, tokens: ids, parents: new Int32Array(buffer, 4 * count, count), k: this.#k }
   }
 
   dispose(): void {
     this.#inputs.dispose()
-    for (const tensor of [this.#beamScores, this.#ids, this.#parents, this.#integers, this.#numbers]) tensor?.dispose()
+    for (const tensor of [this.#beamScores, this.#ids, this.#parents, this.#numbers, this.#chosen]) tensor?.dispose()
   }
 
   #process(scores: Tensor): void {

@@ -27,7 +27,7 @@ export interface NativeAddon {
 
   tensorCreate(device: number, dtype: number, count: number): number
   tensorMapFile(device: number, dtype: number, count: number, path: string, offset: number): number
-  tensorView(tensor: number, offset: number, count: number): number
+  tensorView(tensor: number, offset: number, count: number, dtype: number): number
   tensorRelease(tensor: number): boolean
   tensorWrite(tensor: number, bytes: ArrayBufferView): void
   tensorRead(tensor: number): Promise<ArrayBuffer>

@@ -73,10 +73,14 @@ export class Tensor {
     return new Tensor(device, handle, shape, dtype, count)
   }
 
-  /** The same memory from element `offset` on, in another shape. The memory lives until every view of it is disposed. */
-  view(shape: Shape, offset = 0): Tensor {
+  /**
+   * The same memory from element `offset` on, in another shape, or with its bits taken for numbers of another dtype of the same size. The
+   * memory lives until every view of it is disposed.
+   */
+  view(shape: Shape, offset = 0, dtype: DType = this.dtype): Tensor {
     const count = countOf(shape)
-    return new Tensor(this.device, this.device.addon.tensorView(this.handle, offset, count), shape, this.dtype, count)
+    const handle = this.device.addon.tensorView(this.handle, offset, count, dtypeCode[dtype])
+    return new Tensor(this.device, handle, shape, dtype, count)
   }
 
   /** Rows `begin` up to `end` of the first dimension, as a view. */

@@ -56,18 +56,20 @@ Napi::Value tensor_map_file(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), environment.tensors.add(std::move(storage), data, count, dtype));
 }
 
-// tensorView(tensor: number, offset: number, count: number): number
+// tensorView(tensor: number, offset: number, count: number, dtype: number): number      offset and count in elements of the dtype
 Napi::Value tensor_view(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info);
   const TensorSlot slot = environment.tensors.get(number_of(info, 0, "tensor"));
   const int64_t offset = extent_of(info, 1, "offset");
   const int64_t count = extent_of(info, 2, "count");
+  const DType dtype = dtype_of(info, 3);
+  if (size_of(dtype) != size_of(slot.dtype)) throw Error("ERR_ALMA_SHAPE", "view: elements of another size");
   if (offset > slot.count || count > slot.count - offset) {
     throw Error("ERR_ALMA_SHAPE", "view: elements " + std::to_string(offset) + " to " + std::to_string(offset + count) +
                                       " of a tensor that has " + std::to_string(slot.count));
   }
-  char* data = slot.data + static_cast<size_t>(offset) * size_of(slot.dtype);
-  return Napi::Number::New(info.Env(), environment.tensors.add(slot.storage, data, count, slot.dtype));
+  char* data = slot.data + static_cast<size_t>(offset) * size_of(dtype);
+  return Napi::Number::New(info.Env(), environment.tensors.add(slot.storage, data, count, dtype));
 }
 
 // tensorRelease(tensor: number): boolean
@@ -85,6 +87,7 @@ class WriteTask final : public Task {
   void run(Stream& stream) override { stream.write(target_, copy_.get(), bytes_); }
   void settle(const Failure*) noexcept override { delete this; }
   bool waits_for_device() const override { return false; }
+  bool is_awaited() const override { return false; }
 
  private:
   char* target_;

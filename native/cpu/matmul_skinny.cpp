@@ -8,10 +8,20 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-// Rows of b that are worked on together, a multiple of every kRows below. Of these, so many columns at a time that the
-// activations of all rows stay in L1: kActivations floats, 16 KiB on AVX2.
-constexpr int64_t kBlockRows = 12;
+// A piece is so many columns that the activations of all rows stay in L1 (16 KiB on AVX2) while kBlockSteps rows of every stream
+// pass them.
 constexpr int64_t kActivations = 512 * W;
+constexpr int64_t kBlockSteps = 4;
+constexpr int kMostRows =
+    5;  // of a group of activation rows: their sums with several rows of b have to fit the registers
+constexpr int64_t kMaxGroups = ceil_div(kSkinnyRows, 4);
+
+// Columns of a cache line of weights, the step of the inner loop, and how far ahead weights are fetched: a processor sees no further
+// than the end of a page by itself.
+template <class TB>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(TB));
+template <class TB>
+constexpr int64_t kAhead = 16 * kLine<TB>;
 
 struct Output {
   TensorRef c;
@@ -30,114 +40,240 @@ ALMA_INLINE void put(const Output& out, int64_t i, int64_t column, float value) 
   }
 }
 
-// Activation rows go in groups of at most 4: their sums with several rows of b have to fit the registers.
-constexpr int64_t kMaxGroups = ceil_div(kSkinnyRows, 4);
-int64_t group_rows(int64_t m) { return ceil_div(m, ceil_div(m, 4)); }
-
-// a as [group][k / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set
-// (8 rows of k = 4096 took 4 times as long). Rows beyond m and columns beyond k are zero.
-template <class TA>
-void pack_activations(const TA* a, int64_t m, int64_t kM, int64_t k, float* out) {
-  for (int64_t first = 0; first < m; first += kM, out += kM * round_up(k, W))
-    for_lanes(k, [&](int64_t p, int lanes) ALMA_LAMBDA {
-      for (int64_t i = 0; i < kM; ++i)
-        store(out + p * kM + i * W, first + i < m ? load(a + (first + i) * k + p, lanes) : F{});
-    });
+// Rows of a group: as few as possible that are computed for nothing, then as few groups as possible.
+int64_t group_rows(int64_t m) {
+  const auto rows_of = [&](int64_t most) { return ceil_div(m, ceil_div(m, most)); };
+  const int64_t four = rows_of(4), five = rows_of(5);
+  return round_up(m, five) <= round_up(m, four) ? five : four;
 }
 
-// sums[kM · kRows] += the products of `depth` columns of kRows rows of b with all rows of a. What comes `next` elements after
-// these rows is prefetched: in such pieces the processor does not see far enough ahead by itself.
-template <int kM, int kRows, class TB>
-ALMA_INLINE void dot_rows(const float* a, const TB* const (&row)[kRows], int64_t next, int64_t depth, F* sums) {
-  F acc[kM][kRows];
-#pragma GCC unroll 8
-  for (int i = 0; i < kM; ++i)
+// The column of lane `lane` of vector `v` of a line. Pairs of bf16 are widened in place: the even ones of 2 W columns make a vector, the
+// odd ones the next.
+template <class TB>
+ALMA_INLINE int64_t column_of(int64_t v, int64_t lane) {
+  return sizeof(TB) == 4 ? v * W + lane : v / 2 * (2 * W) + 2 * lane + v % 2;
+}
+
+// a as [group][column / W][kM][W], columns in the order of column_of: what one step needs lies together. Rows of a power of two would
+// all fall into the same cache set. Rows beyond m and columns beyond k are zero.
+template <class TB, class TA>
+void pack_activations(const TA* a, int64_t m, int64_t kM, int64_t k, float* out) {
+  for (int64_t first = 0; first < m; first += kM)
+    for (int64_t p = 0; p < k; p += kLine<TB>, out += kM * kLine<TB>)
+      for (int64_t i = 0; i < kM; ++i) {
+        float line[kLine<TB>] = {};
+        if (first + i < m) {
+          const TA* from = a + (first + i) * k + p;
+          if (k - p >= kLine<TB>)
+            for (int64_t c = 0; c < kLine<TB>; c += W) store(line + c, load(from + c));
+          else
+            for (int64_t c = 0; c < k - p; ++c) line[c] = to_float(from[c]);
+        }
+        for (int64_t v = 0; v < kLine<TB> / W; ++v)
+          for (int64_t lane = 0; lane < W; ++lane) out[(v * kM + i) * W + lane] = line[column_of<TB>(v, lane)];
+      }
+}
+
+template <int kM, int kRows>
+struct Sums {
+  F of[kM][kRows];
+};
+
+// Keeps the compiler from loading a value again wherever it is used.
+ALMA_INLINE void hold(F& value) {
+#if defined(__aarch64__)
+  asm("" : "+w"(value));
+#elif defined(__x86_64__) && (ALMA_SIMD_WIDTH == 4 || (ALMA_SIMD_WIDTH == 8 && defined(__AVX__)))
+  asm("" : "+x"(value));
+#elif defined(__AVX512F__)
+  asm("" : "+v"(value));
+#else
+  static_cast<void>(value);  // a vector in no register: tests only
+#endif
+}
+
+template <int kM, int kRows>
+ALMA_INLINE void multiply_add(const float* x, F (&weights)[kRows], Sums<kM, kRows>& sums) {
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) acc[i][r] = sums[i * kRows + r];
-  for_lanes(depth, [&](int64_t p, int lanes) ALMA_LAMBDA {
+  for (int r = 0; r < kRows; ++r) hold(weights[r]);
+#pragma GCC unroll 8
+  for (int i = 0; i < kM; ++i) {
+    const F row = load(x + i * W);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) sums.of[i][r] = row * weights[r] + sums.of[i][r];
+  }
+}
+
+// A line of kRows rows of weights times the same columns of kM rows of a.
+template <int kM, int kRows>
+ALMA_INLINE void multiply_line(const float* a, const float* const (&row)[kRows], int64_t p, Sums<kM, kRows>& sums) {
+#pragma GCC unroll 8
+  for (int64_t c = 0; c < kLine<float>; c += W) {
     F weights[kRows];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      weights[r] = load(row[r] + p, lanes);
-      __builtin_prefetch(row[r] + next + p);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kM; ++i) {
-      const F x = load(a + p * kM + i * W);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) acc[i][r] = x * weights[r] + acc[i][r];
-    }
-  });
-#pragma GCC unroll 8
-  for (int i = 0; i < kM; ++i)
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) sums[i * kRows + r] = acc[i][r];
+    for (int r = 0; r < kRows; ++r) weights[r] = load(row[r] + p + c);
+    multiply_add<kM, kRows>(a + c * kM, weights, sums);
+  }
 }
+template <int kM, int kRows>
+ALMA_INLINE void multiply_line(const float* a, const bf16* const (&row)[kRows], int64_t p, Sums<kM, kRows>& sums) {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+#pragma GCC unroll 8
+  for (int64_t c = 0; c < kLine<bf16>; c += 2 * W) {
+    F weights[kRows];
+    const auto pairs = [&](int r) ALMA_LAMBDA {
+      return reinterpret_cast<U>(load(reinterpret_cast<const int32_t*>(row[r] + p + c)));
+    };
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) weights[r] = as_float(pairs(r) << 16);
+    multiply_add<kM, kRows>(a + c * kM, weights, sums);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) weights[r] = as_float(pairs(r) & 0xffff0000u);
+    multiply_add<kM, kRows>(a + (c + W) * kM, weights, sums);
+  }
+}
+
+// sums += the products of the columns [begin, end) of kRows rows of b with all rows of a, by lines; what lies at the same columns of `ahead`
+// is fetched meanwhile, where that is asked for.
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_lines(const float* a, const TB* const (&row)[kRows], const TB* const (&ahead)[kRows], bool fetch,
+                           int64_t begin, int64_t end, Sums<kM, kRows>& sums) {
+  if (!fetch) {
+    for (int64_t p = begin; p < end; p += kLine<TB>) multiply_line<kM, kRows>(a + p * kM, row, p, sums);
+    return;
+  }
+  for (int64_t p = begin; p < end; p += kLine<TB>) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead[r] + p);
+    multiply_line<kM, kRows>(a + p * kM, row, p, sums);
+  }
+}
+
+// The last columns of a row that is no multiple of a line, with zeros behind.
+template <int kM, int kRows, class TB>
+__attribute__((noinline)) static void dot_rest(const float* a, const TB* const (&row)[kRows], int64_t rest,
+                                               Sums<kM, kRows>& sums) {
+  TB lines[kRows][kLine<TB>] = {};
+  const TB* at[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    __builtin_memcpy(lines[r], row[r], static_cast<size_t>(rest) * sizeof(TB));
+    at[r] = lines[r];
+  }
+  multiply_line<kM, kRows>(a, at, 0, sums);
+}
+
+// Rows [begin, end) of b as kRows streams that are read side by side, each from its beginning to its end: a processor follows a few
+// long streams best.
+template <int kM, class TB>
+struct Product {
+  static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
+  using Pointers = const TB* [kRows];
+
+  const float* a;
+  const TB* b;
+  int64_t k, groups, group_stride, depth;
+  const Output& out;
+
+  // The sums of one piece. What comes after it is fetched by the first group that passes.
+  ALMA_INLINE void piece(const Product& self, const TB* const (&row)[kRows], const TB* const (&next)[kRows], int64_t p,
+                         Sums<kM, kRows>* sums) {
+    const int64_t columns = min(self.depth, self.k - p), whole = columns / kLine<TB> * kLine<TB>;
+    const int64_t near = max<int64_t>(0, whole - kAhead<TB>);
+    Pointers further, after;
+    for (int r = 0; r < kRows; ++r) {
+      further[r] = row[r] + kAhead<TB>;
+      after[r] = next[r] - near;
+    }
+    for (int64_t g = 0; g < self.groups; ++g) {
+      const float* a = self.a + g * self.group_stride + p * kM;
+      Sums<kM, kRows> local = sums[g];
+      dot_lines<kM, kRows, TB>(a, row, further, g == 0, 0, near, local);
+      dot_lines<kM, kRows, TB>(a, row, after, g == 0, near, whole, local);
+      sums[g] = local;
+    }
+    if (whole == columns) return;
+    for (int r = 0; r < kRows; ++r) further[r] = row[r] + whole;
+    for (int64_t g = 0; g < self.groups; ++g)
+      dot_rest<kM, kRows, TB>(self.a + g * self.group_stride + (p + whole) * kM, further, columns - whole, sums[g]);
+  }
+
+  void range(int64_t begin, int64_t end) const {
+    const int64_t steps = ceil_div(end - begin, kRows);
+    // The last row again where a stream has no more.
+    const auto point = [&](int64_t step, int64_t p, Pointers& row) ALMA_LAMBDA {
+      for (int r = 0; r < kRows; ++r) row[r] = b + min(begin + r * steps + step, end - 1) * k + p;
+    };
+    for (int64_t first = 0; first < steps; first += kBlockSteps) {
+      const int64_t last = min(steps, first + kBlockSteps);
+      Sums<kM, kRows> sums[kBlockSteps][kMaxGroups];
+      for (int64_t step = first; step < last; ++step)
+        for (int64_t g = 0; g < groups; ++g) sums[step - first][g] = {};
+      for (int64_t p = 0; p < k; p += depth)
+        for (int64_t step = first; step < last; ++step) {
+          Pointers row, next;
+          point(step, p, row);
+          if (step + 1 < last)
+            point(step + 1, p, next);
+          else if (p + depth < k)
+            point(first, p + depth, next);
+          else
+            point(last, 0, next);
+          piece(*this, row, next, p, sums[step - first]);
+        }
+      for (int64_t step = first; step < last; ++step)
+        for (int64_t r = 0; r < kRows; ++r) {
+          const int64_t column = begin + r * steps + step;
+          if (column >= end) break;
+          for (int64_t i = 0; i < out.m; ++i) put(out, i, column, sum(sums[step - first][i / kM].of[i % kM][r]));
+        }
+    }
+  }
+};
 
 template <int kM, class TB>
 void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
-  constexpr int kRows = kM <= 2 ? 4 : 3;  // streams of weights; with the sums no more than 16 registers
-  const int64_t groups = ceil_div(out.m, kM), group_stride = kM * round_up(k, W);
-  const int64_t depth = kActivations / (groups * kM) / W * W;
+  const int64_t groups = ceil_div(out.m, kM), whole = round_up(k, kLine<TB>);
+  const int64_t pieces = ceil_div(whole * groups * kM, kActivations);
+  const int64_t depth = max(kLine<TB>, round_up(ceil_div(whole, max<int64_t>(1, pieces)), kLine<TB>));
+  const Product<kM, TB> product{a, b, k, groups, kM * whole, depth, out};
   // 8 ranges a thread, for balance.
-  const int64_t grain = round_up(ceil_div(out.n, 8 * pool.threads()), kBlockRows);
+  const int64_t grain = round_up(ceil_div(out.n, 8 * pool.threads()), Product<kM, TB>::kRows);
   parallel_ranges(pool, out.n, out.n * k * out.m < (1 << 17) ? out.n : grain,
-                  [&](int64_t range_begin, int64_t range_end, int) {
-                    for (int64_t begin = range_begin; begin < range_end; begin += kBlockRows) {
-                      const int64_t end = min(range_end, begin + kBlockRows);
-                      F sums[kMaxGroups][kBlockRows * kM];
-                      for (int64_t g = 0; g < groups; ++g)
-                        for (int64_t i = 0; i < kBlockRows * kM; ++i) sums[g][i] = F{};
-                      for (int64_t p = 0; p < k; p += depth)
-                        for (int64_t first = begin; first < end; first += kRows) {
-                          const TB* row[kRows];  // the last row again where there are no kRows left
-                          for (int r = 0; r < kRows; ++r) row[r] = b + min(first + r, end - 1) * k + p;
-                          for (int64_t g = 0; g < groups; ++g)
-                            dot_rows<kM, kRows>(a + g * group_stride + p * kM, row, kRows * k, min(depth, k - p),
-                                                sums[g] + (first - begin) * kM);
-                        }
-                      for (int64_t first = begin; first < end; first += kRows)
-                        for (int64_t i = 0; i < out.m; ++i)
-                          for (int64_t r = 0; r < min<int64_t>(kRows, end - first); ++r)
-                            put(out, i, first + r, sum(sums[i / kM][(first - begin) * kM + i % kM * kRows + r]));
-                    }
-                  });
+                  [&](int64_t begin, int64_t end, int) { product.range(begin, end); });
 }
 
-}  // namespace
-
-namespace {
-
+template <class TB>
 void multiply_rows(ThreadPool& pool, const MatmulArgs& args) {
   const int64_t rows = group_rows(args.m), k = args.k;
-  float* a = static_cast<float*>(
-      pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(round_up(args.m, rows) * round_up(k, W))));
-  with_float("matmul", args.a.dtype,
-             [&](auto tag) { pack_activations(pointer<typename decltype(tag)::type>(args.a), args.m, rows, k, a); });
-  const Output out{args.c, args.m, args.n, args.accumulate};
-  with_float("matmul", args.b.dtype, [&](auto tag) {
-    const auto* b = pointer<typename decltype(tag)::type>(args.b);
-    switch (rows) {
-      case 1: return multiply<1>(pool, a, b, k, out);
-      case 2: return multiply<2>(pool, a, b, k, out);
-      case 3: return multiply<3>(pool, a, b, k, out);
-      default: return multiply<4>(pool, a, b, k, out);
-    }
+  float* a = static_cast<float*>(pool.scratch(
+      0, kSharedSlot, sizeof(float) * static_cast<size_t>(round_up(args.m, rows) * round_up(k, kLine<TB>))));
+  with_float("matmul", args.a.dtype, [&](auto tag) {
+    pack_activations<TB>(pointer<typename decltype(tag)::type>(args.a), args.m, rows, k, a);
   });
+  const Output out{args.c, args.m, args.n, args.accumulate};
+  const TB* b = pointer<TB>(args.b);
+  static_assert(kMostRows == 5);
+  switch (rows) {
+    case 1: return multiply<1>(pool, a, b, k, out);
+    case 2: return multiply<2>(pool, a, b, k, out);
+    case 3: return multiply<3>(pool, a, b, k, out);
+    case 4: return multiply<4>(pool, a, b, k, out);
+    default: return multiply<5>(pool, a, b, k, out);
+  }
 }
 
 }  // namespace
 
 void matmul_skinny(ThreadPool& pool, const MatmulArgs& args) {
-  if (args.m <= kSkinnyRows) return multiply_rows(pool, args);
   // Passes of nearly equal size: the last one reads the weights for as many rows as the others.
-  const int64_t rows = round_up(ceil_div(args.m, ceil_div(args.m, kSkinnyRows)), 4);
+  const int64_t passes = max<int64_t>(1, ceil_div(args.m, kSkinnyRows));
+  const int64_t rows = passes == 1 ? args.m : round_up(ceil_div(args.m, passes), 4);
   for (int64_t first = 0; first < args.m; first += rows) {
     MatmulArgs pass = args;
     pass.m = min(rows, args.m - first);
     pass.a.data = pointer<char>(args.a, first * args.k * (args.a.dtype == DType::f32 ? 4 : 2));
     pass.c.data = pointer<char>(args.c, first * args.n * (args.c.dtype == DType::f32 ? 4 : 2));
-    multiply_rows(pool, pass);
+    with_float("matmul", args.b.dtype, [&](auto tag) { multiply_rows<typename decltype(tag)::type>(pool, pass); });
   }
 }
 

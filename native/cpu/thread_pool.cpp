@@ -104,6 +104,7 @@ struct ThreadPool::State {
   std::atomic<int> sleepers{0};
   std::atomic<bool> caller_waits{false};
   std::atomic<bool> stopping{false};
+  std::atomic<bool> resting{false};
   std::mutex mutex;
   std::condition_variable wake, done;
   std::vector<std::thread> workers;
@@ -114,7 +115,8 @@ struct ThreadPool::State {
     uint64_t seen = 0;
     const auto has_news = [&] { return generation.load() != seen || stopping.load(); };
     for (;;) {
-      if (!spin_until(kWorkerSpin, has_news)) {
+      if (!spin_until(kWorkerSpin, [&] { return has_news() || resting.load(std::memory_order_relaxed); }) ||
+          !has_news()) {
         std::unique_lock lock(mutex);
         sleepers.fetch_add(1);
         wake.wait(lock, has_news);
@@ -132,6 +134,7 @@ struct ThreadPool::State {
   }
 
   void run(Job& current) {
+    resting.store(false, std::memory_order_relaxed);
     job.store(&current);
     generation.fetch_add(1);
     if (sleepers.load() > 0) {
@@ -198,6 +201,8 @@ void ThreadPool::run_erased(int64_t chunks, Body body, void* context) {
   state_->run(job);
   if (job.error) std::rethrow_exception(job.error);
 }
+
+void ThreadPool::rest() { state_->resting.store(true, std::memory_order_relaxed); }
 
 void* ThreadPool::scratch(int thread, int slot, size_t bytes) {
   Scratch& scratch = state_->scratch[static_cast<size_t>(thread) * kScratchSlots + static_cast<size_t>(slot)];

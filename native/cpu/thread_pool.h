@@ -38,6 +38,9 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 
+  // The caller goes to sleep: workers that spin for its next job may do so too.
+  void rest();
+
   // Scratch memory of a thread, 64-byte aligned, at least `bytes` long; grown when needed and kept. The contents are undefined, and
   // the next call for the same thread and slot may move it.
   void* scratch(int thread, int slot, size_t bytes);

@@ -29,6 +29,8 @@ class Task {
   virtual void settle(const Failure* failure) noexcept = 0;
   // False: it may settle as soon as run() has returned, even where the device has only been told what to do.
   virtual bool waits_for_device() const { return true; }
+  // False: nobody learns when it has happened, so that a sleeping engine need not be woken for it at once.
+  virtual bool is_awaited() const { return true; }
 };
 
 // An op call: which method, and its argument struct copied into place. Nothing is allocated for it.

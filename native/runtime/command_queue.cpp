@@ -41,10 +41,12 @@ Command& CommandQueue::next_slot() {
   return tail_->commands[tail_index_];
 }
 
-void CommandQueue::publish() {
+void CommandQueue::publish(bool is_awaited) {
   ++tail_index_;
   // Sequentially consistent with the consumer's store to sleeping_: one of the two sees the other's write.
   published_.fetch_add(1, std::memory_order_seq_cst);
+  if (++unannounced_ < kRun && !is_awaited) return;
+  unannounced_ = 0;
   if (sleeping_.load(std::memory_order_seq_cst)) {
     { std::lock_guard lock(mutex_); }
     wake_.notify_one();
@@ -64,20 +66,21 @@ Command* CommandQueue::front_if_any() {
 
 Command* CommandQueue::front() {
   // 20 µs: longer than the gap between two op calls of one JavaScript turn, too short to show as load of an idle process.
-  const auto patience = std::chrono::microseconds(20);
-  auto deadline = std::chrono::steady_clock::now() + patience;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(20);
   for (int spins = 0;; ++spins) {
     if (closed_.load(std::memory_order_acquire)) return nullptr;
     if (Command* command = front_if_any()) return command;
     relax();
-    if ((spins & 63) != 63 || std::chrono::steady_clock::now() < deadline) continue;
-    std::unique_lock lock(mutex_);
-    sleeping_.store(true, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return closed_.load() || published_.load(std::memory_order_seq_cst) != consumed_; });
-    sleeping_.store(false, std::memory_order_seq_cst);
-    lock.unlock();
-    deadline = std::chrono::steady_clock::now() + patience;
+    if ((spins & 63) == 63 && std::chrono::steady_clock::now() >= deadline) return nullptr;
   }
+}
+
+bool CommandQueue::wait() {
+  std::unique_lock lock(mutex_);
+  sleeping_.store(true, std::memory_order_seq_cst);
+  wake_.wait(lock, [&] { return closed_.load() || published_.load(std::memory_order_seq_cst) != consumed_; });
+  sleeping_.store(false, std::memory_order_seq_cst);
+  return !closed_.load();
 }
 
 void CommandQueue::pop() {

@@ -1,8 +1,8 @@
 // An unbounded queue of commands from one producer (the JavaScript thread) to one consumer (the engine thread).
 //
 // Commands lie in blocks of 256; a used-up block goes back to the producer, so that steady state allocates nothing. The
-// producer never waits. The consumer spins for some microseconds before it sleeps: a wake-up costs the producer a system
-// call, and ops tend to arrive in runs.
+// producer never waits. A wake-up costs it a system call, and on a machine with few processors its own: so the consumer spins for some
+// microseconds before it sleeps, and a sleeping one is not woken before somebody waits for a result, or a run of commands has come.
 #pragma once
 
 #include <atomic>
@@ -22,19 +22,22 @@ class CommandQueue {
 
   // Producer: fill the slot, then publish it.
   Command& next_slot();
-  void publish();
+  void publish(bool is_awaited);
 
-  // Consumer: the next command, or null once close() was called (what is queued then is left). Stays valid until pop().
+  // Consumer: the next command, null where none comes for some microseconds. Stays valid until pop().
   Command* front();
+  // Consumer: sleeps until there is a command. Once close() was called (what is queued then is left): false.
+  bool wait();
   void pop();
 
-  // Consumer, after front() returned null: what was published and never run.
+  // Consumer: what was published, without spinning; after close() what was never run.
   Command* front_if_any();
 
   void close();
 
  private:
   static constexpr size_t kBlockSize = 256;
+  static constexpr int kRun = 8;
   struct Block {
     Command commands[kBlockSize];
     std::atomic<Block*> next{nullptr};
@@ -43,6 +46,7 @@ class CommandQueue {
   // Producer's side.
   Block* tail_;
   size_t tail_index_ = 0;
+  int unannounced_ = 0;
   // Consumer's side.
   Block* head_;
   size_t head_index_ = 0;

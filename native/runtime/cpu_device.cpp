@@ -25,6 +25,7 @@ class CpuStream final : public Stream {
   void replay(Recording& recording) override {
     for (const Command& command : recording.commands) command.execute(*ops_, command.arguments);
   }
+  void rest() override { ops_->pool().rest(); }
   double probe(const std::string& what, double size, double seconds) override {
     const auto bytes = static_cast<size_t>(std::clamp(size, 4096.0, 4e9));
     if (what == "fma") return cpu::fma_peak_flops(*ops_, seconds);

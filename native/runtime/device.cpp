@@ -43,6 +43,7 @@ class LaunchTask final : public Task {
   void run(Stream& stream) override { stream.replay(*recording_); }
   void settle(const Failure*) noexcept override { delete this; }
   bool waits_for_device() const override { return false; }
+  bool is_awaited() const override { return false; }
 
  private:
   // The storages inside may only be let go on the JavaScript thread. They are: the graph's owner there keeps a reference and

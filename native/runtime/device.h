@@ -83,7 +83,7 @@ class Device : public std::enable_shared_from_this<Device> {
       return;
     }
     engine_->queue().next_slot().template set_op<Arguments, Method>(arguments);
-    engine_->queue().publish();
+    engine_->queue().publish(false);
   }
 
   // Unmaps behind the ops that may still read; once the device is closed, when it goes away and its thread has ended.

@@ -43,8 +43,9 @@ void Engine::submit_task(std::unique_ptr<Task> task) {
     task.release()->settle(&kStopped);
     return;
   }
+  const bool is_awaited = task->is_awaited();
   queue_.next_slot().set_task(task.release());
-  queue_.publish();
+  queue_.publish(is_awaited);
 }
 
 void Engine::reset(uint64_t serial) { submit_task(std::make_unique<ResetTask>(serial)); }
@@ -77,10 +78,13 @@ void Engine::loop() {
   pthread_setname_np(pthread_self(), "alma-engine");
 #endif
   stream_->start();
-  while (Command* command = queue_.front()) {
-    execute(*command);
-    queue_.pop();
-  }
+  do {
+    while (Command* command = queue_.front()) {
+      execute(*command);
+      queue_.pop();
+    }
+    stream_->rest();
+  } while (queue_.wait());
   stream_->stop();
   while (Command* command = queue_.front_if_any()) {
     if (command->execute == nullptr) command->task->settle(&kStopped);

@@ -40,6 +40,8 @@ class Stream {
   virtual void note_failure(Failure&) {}
   // The program knows of the failure. False: the device cannot go on after it.
   virtual bool recover(const Failure&) { return true; }
+  // Nothing to do for a while.
+  virtual void rest() {}
   // Waits for everything and settles it; what is settled afterwards is settled at once.
   virtual void stop() {}
 

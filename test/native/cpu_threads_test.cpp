@@ -74,6 +74,7 @@ void test_thread_pool() {
         done[static_cast<size_t>(chunk)].fetch_add(1);
       });
       for (const auto& count : done) complete = complete && count.load() == 1;
+      if (round % 3 == 0) pool.rest();
       if (round % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the workers fall asleep
     }
     check(complete, "pool of " + std::to_string(threads) + ": every chunk once");

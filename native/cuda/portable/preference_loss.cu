@@ -1,7 +1,7 @@
-// Losses of preference pairs (CPO: Xu et al. 2024; SimPO: Meng et al. 2024; IPO: Azar et al. 2023; ARPO: Xu et al. 2024) from token
-// likelihoods, with the gradient as a factor of every row.
+// Losses of preference pairs from token likelihoods, with the gradient as a factor of every row.
 //
 // A step has a few thousand rows at most: one block, a warp a pair, all sums in f64 and of fixed shape.
+#include "../../runtime/preference_formula.h"
 #include "../shared_memory.cuh"
 #include "../value_error.h"
 #include "dispatch.h"
@@ -22,8 +22,7 @@ struct Call {
   float* losses;
   float* sums;
   int64_t rows, pairs;
-  PreferenceLoss loss;
-  double beta, label_smoothing, gamma, relax1, relax2;
+  PreferenceFormula formula;
   ValueError* error;
 };
 
@@ -31,52 +30,6 @@ struct Shared {
   double partial[kSums][kMaxWarps];
   int bad;
 };
-
-struct Pair {
-  double chosen, rejected, chosen_rows, rejected_rows;
-};
-struct Result {
-  double loss, dchosen, drejected;  // derivatives with respect to the two logps
-};
-
-// −log σ(x), without overflow.
-__device__ double softplus_of_negative(double x) { return fmax(-x, 0.0) + log1p(exp(-fabs(x))); }
-
-__device__ double sigmoid(double x) { return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x)); }
-
-// ℓ(z), and dℓ/dz in dchosen.
-__device__ Result logistic(const Call& call, double z) {
-  const double x = call.beta * z, smoothing = call.label_smoothing;
-  const double slope = call.beta * (smoothing * sigmoid(x) - (1 - smoothing) * sigmoid(-x));
-  return {(1 - smoothing) * softplus_of_negative(x) + smoothing * softplus_of_negative(-x), slope, -slope};
-}
-
-__device__ Result arpo(const Call& call, const Pair& pair) {
-  const double chosen_rows = fmax(1.0, pair.chosen_rows), rejected_rows = fmax(1.0, pair.rejected_rows);
-  const double distance = pair.chosen / chosen_rows - pair.rejected / rejected_rows;
-  const double growth = call.relax1 * exp(call.relax2 * fabs(distance));
-  const bool clamped = growth - 1 > 1;
-  const double penalty = clamped ? 1 : growth - 1;
-  const double sign = distance > 0 ? 1 : distance < 0 ? -1 : 0;
-  const double slope = clamped ? 0 : call.relax2 * growth * sign;  // dτ / d(distance)
-  const Result along = logistic(call, pair.chosen - penalty * pair.rejected);
-  return {along.loss, along.dchosen * (1 - slope * pair.rejected / chosen_rows),
-          along.dchosen * (slope * pair.rejected / rejected_rows - penalty)};
-}
-
-__device__ Result loss_of(const Call& call, const Pair& pair) {
-  const double difference = pair.chosen - pair.rejected;
-  if (call.loss == PreferenceLoss::hinge) {
-    const double loss = 1 - call.beta * difference;
-    return loss > 0 ? Result{loss, -call.beta, call.beta} : Result{0, 0, 0};
-  }
-  if (call.loss == PreferenceLoss::ipo) {
-    const double distance = difference - 1 / (2 * call.beta);
-    return {distance * distance, 2 * distance, -2 * distance};
-  }
-  if (call.loss == PreferenceLoss::arpo) return arpo(call, pair);
-  return logistic(call, difference - (call.loss == PreferenceLoss::simpo ? call.gamma / call.beta : 0));
-}
 
 // The sum of the likelihoods of rows [begin, end), for every lane of the warp.
 __device__ __forceinline__ double sum_of(const Call& call, int begin, int end, int lane) {
@@ -106,7 +59,7 @@ __global__ void __launch_bounds__(kThreads) preference_loss_kernel(const Call ca
   for (int64_t row = threadIdx.x; row < call.rows; row += kThreads)
     if (row < call.cu_rows[0] || row >= call.cu_rows[bounds]) call.row_scale[row] = 0;
 
-  const bool means = call.loss == PreferenceLoss::ipo || call.loss == PreferenceLoss::simpo;
+  const bool means = call.formula.takes_means();
   double total[kSums] = {};
   for (int p = warp; p < call.pairs; p += kThreads / kWarp) {
     const int other = static_cast<int>(call.pairs) + p;
@@ -117,8 +70,9 @@ __global__ void __launch_bounds__(kThreads) preference_loss_kernel(const Call ca
                  rejected_divisor = means ? fmax(1.0, rejected_rows) : 1;
     const double chosen_nll = sum_of(call, chosen_begin, chosen_end, lane);
     const double rejected_nll = sum_of(call, rejected_begin, rejected_end, lane);
-    const Pair pair{-chosen_nll / chosen_divisor, -rejected_nll / rejected_divisor, chosen_rows, rejected_rows};
-    const Result result = loss_of(call, pair);
+    const PreferencePair pair{-chosen_nll / chosen_divisor, -rejected_nll / rejected_divisor, chosen_rows,
+                              rejected_rows};
+    const PreferenceResult result = call.formula(pair);
     set_rows(call, chosen_begin, chosen_end, lane, call.weights[1] - call.weights[0] * result.dchosen / chosen_divisor);
     set_rows(call, rejected_begin, rejected_end, lane, -call.weights[0] * result.drejected / rejected_divisor);
     if (lane != 0) continue;
@@ -151,12 +105,7 @@ void preference_loss(Context& context, const PreferenceLossArgs& args) {
                   pointer<float>(args.sums),
                   args.rows,
                   args.pairs,
-                  args.loss,
-                  args.beta,
-                  args.label_smoothing,
-                  args.gamma,
-                  args.relax1,
-                  args.relax2,
+                  {args.loss, args.beta, args.label_smoothing, args.gamma, args.relax1, args.relax2},
                   context.value_error};
   launch(context, "preference_loss", {dim3(1), dim3(kThreads), sizeof(Shared)}, preference_loss_kernel, call);
 }
