@@ -1,8 +1,8 @@
 /** Keys and values in blocks, and results that do not depend on the other rows of a call. */
 import { describe, expect, it } from 'vitest'
 import { type Device, type DType, ops, Tensor } from '../../lib/runtime/index.js'
-import { expectError } from '../support/compare.js'
-import { onEachDevice } from '../support/devices.js'
+import { expectClose, expectError } from '../support/compare.js'
+import { deviceName, onEachDevice } from '../support/devices.js'
 import { TestRandom } from '../support/random.js'
 
 interface Problem {
