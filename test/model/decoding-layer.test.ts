@@ -30,11 +30,7 @@ beforeAll(() => {
 afterAll(() => device.dispose())
 
 /** Logits of two sequences, one token after the other. */
-async function decode(
-  model: LlamaForCausalLM,
-  steps: number,
-  invariance: ops.Invariance,
-): Promise<Float32Array[]> {
+async function decode(model: LlamaForCausalLM, steps: number, invariance: ops.Invariance): Promise<Float32Array[]> {
   using cache = new KeyValueCache(device, config, 2, 16, model.activationDtype)
   const logits: Float32Array[] = []
   for (let step = 0; step < steps; step++) {
