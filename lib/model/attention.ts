@@ -2,6 +2,7 @@ import { ops, Tensor } from '../runtime/index.js'
 import type { LlamaConfig } from './config.js'
 import type { ForwardContext, LayerCache } from './forward-context.js'
 import type { Linear } from './linear.js'
+import type { RmsNorm } from './rms-norm.js'
 
 export interface AttentionProjections {
   readonly query: Linear
@@ -57,6 +58,25 @@ export class Attention {
     if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
     for (const tensor of [q, k, v, mixed]) tensor.dispose()
     return { out, saved: undefined }
+  }
+
+  /**
+   * One kernel each for what comes before attention, attention itself, and what comes after it: hidden [tokens, hiddenSize] becomes
+   * hidden + attention(norm(hidden)), for the tokens of a decoding step. The weights have no low-rank updates.
+   */
+  decode(hidden: Tensor, norm: RmsNorm, { positions, ropeTable, bounds }: ForwardContext, cache: LayerCache): void {
+    const { query, key, value, output } = this.projections
+    const shape = [positions.count, this.#heads, this.#headDim]
+    using q = Tensor.empty(hidden.device, shape, hidden.dtype)
+    ops.normQkv(
+      hidden,
+      { norm: norm.weight.tensor, query: query.weight.tensor, key: key.weight.tensor, value: value.weight.tensor },
+      { epsilon: norm.epsilon, positions, ropeTable, cache, q },
+    )
+    using mixed = Tensor.empty(hidden.device, shape, hidden.dtype)
+    ops.attention(q, cache.keys, cache.values, bounds, { out: mixed, invariance: 'fewRows' })
+    using flat = this.#flat(mixed, positions.count)
+    ops.linearAdd(flat, output.weight.tensor, hidden, hidden)
   }
 
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the four modules' weights. Frees what was saved. */

@@ -1,4 +1,4 @@
-import { type ops, Tensor } from '../runtime/index.js'
+import { ops, Tensor } from '../runtime/index.js'
 import type { Attention } from './attention.js'
 import type { FeedForward, FeedForwardSaved } from './feed-forward.js'
 import type { ForwardContext, LayerCache } from './forward-context.js'
@@ -64,6 +64,9 @@ export class DecoderLayer {
     cache?: LayerCache,
   ): { stream: ResidualStream; saved: DecoderLayerSaved | undefined } {
     const { training } = context
+    if (!training && cache !== undefined && context.invariance === 'fewRows' && !this.#hasUpdates) {
+      return { stream: this.#decode(stream, context, cache), saved: undefined }
+    }
     const keeps = training ? this.activationCheckpointing : undefined
     const keepsSums = keeps === 'none' || keeps === 'selective'
     const attentionNorm = this.attentionNorm.forward(stream.hidden, stream.branch, keepsSums)
@@ -91,6 +94,22 @@ export class DecoderLayer {
         },
       },
     }
+  }
+
+  /** A decoding step: few tokens, whose time goes into reading the weights, in as few kernels as can be. */
+  #decode({ hidden, branch }: ResidualStream, context: ForwardContext, cache: LayerCache): ResidualStream {
+    if (branch !== undefined) {
+      ops.add(hidden, branch, hidden)
+      branch.dispose()
+    }
+    this.attention.decode(hidden, this.attentionNorm, context, cache)
+    this.feedForward.decode(hidden, this.feedForwardNorm)
+    return { hidden, branch: undefined }
+  }
+
+  get #hasUpdates(): boolean {
+    const modules = [...Object.values(this.attention.projections), ...Object.values(this.feedForward.projections)]
+    return modules.some(({ lora }) => lora !== undefined)
   }
 
   /** Turns the gradient of the stream after the layer into the one before it, in place. Frees what was saved. */

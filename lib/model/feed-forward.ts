@@ -1,6 +1,7 @@
 import { ops, Tensor } from '../runtime/index.js'
 import type { ForwardContext } from './forward-context.js'
 import type { Linear } from './linear.js'
+import type { RmsNorm } from './rms-norm.js'
 
 export interface FeedForwardProjections {
   readonly gate: Linear
@@ -37,6 +38,14 @@ export class FeedForward {
     gate.dispose()
     up.dispose()
     return { out, saved: undefined }
+  }
+
+  /** hidden becomes hidden + feedForward(norm(hidden)), for the tokens of a decoding step. The weights have no low-rank updates. */
+  decode(hidden: Tensor, norm: RmsNorm): void {
+    const { gate, up, down } = this.projections
+    const weights = { norm: norm.weight.tensor, gate: gate.weight.tensor, up: up.weight.tensor }
+    using activation = ops.normGateUp(hidden, weights, { epsilon: norm.epsilon })
+    ops.linearAdd(activation, down.weight.tensor, hidden, hidden)
   }
 
   /** What forward() keeps for the backward pass, without its result. */

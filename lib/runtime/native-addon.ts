@@ -243,6 +243,48 @@ export interface NativeAddon {
     seedHigh: number,
   ): void
   opCopyBlocks(table: number, pairs: number, groups: number, blocks: number, blockElements: number, count: number): void
+  opNormQkv(
+    x: number,
+    normWeight: number,
+    queryWeight: number,
+    keyWeight: number,
+    valueWeight: number,
+    cosine: number,
+    sine: number,
+    positions: number,
+    cacheRows: number,
+    q: number,
+    keys: number,
+    values: number,
+    rows: number,
+    cols: number,
+    heads: number,
+    kvHeads: number,
+    headDim: number,
+    maxPositions: number,
+    tableRows: number,
+    epsilon: number,
+  ): void
+  opNormGateUp(
+    x: number,
+    normWeight: number,
+    gateWeight: number,
+    upWeight: number,
+    out: number,
+    rows: number,
+    cols: number,
+    outFeatures: number,
+    epsilon: number,
+  ): void
+  opLinearAdd(
+    x: number,
+    weight: number,
+    residual: number,
+    out: number,
+    rows: number,
+    inFeatures: number,
+    outFeatures: number,
+  ): void
 }
 
 export type AttentionShapeArguments = [

@@ -66,6 +66,71 @@ void copy_blocks(Arguments& a) {
   a.device().submit<CopyBlocksArgs, &Ops::copy_blocks>(args);
 }
 
+// opNormQkv(x, normWeight, queryWeight, keyWeight, valueWeight, cosine, sine, positions, cacheRows, q, keys, values, rows, cols, heads,
+//           kvHeads, headDim, maxPositions, tableRows, epsilon)
+void norm_qkv(Arguments& a) {
+  NormQkvArgs args{};
+  args.rows = a.extent(12, "rows");
+  args.cols = a.extent(13, "cols");
+  args.heads = a.extent(14, "heads");
+  args.kv_heads = a.extent(15, "kvHeads");
+  args.head_dim = a.extent(16, "headDim");
+  args.max_positions = a.extent(17, "maxPositions");
+  args.table_rows = a.extent(18, "tableRows");
+  args.epsilon = a.real(19, "epsilon");
+  if (args.head_dim % 2 != 0) a.fail("headDim", "is odd");
+  const int64_t width = a.product(args.heads, args.head_dim), kv_width = a.product(args.kv_heads, args.head_dim);
+  const int64_t rope_table = a.product(args.max_positions, args.head_dim / 2);
+  const int64_t cache = a.product(args.table_rows, kv_width);
+  args.x = a.floats(0, "x", a.product(args.rows, args.cols));
+  args.norm_weight = a.floats(1, "normWeight", args.cols);
+  args.query_weight = a.floats(2, "queryWeight", a.product(width, args.cols));
+  args.key_weight = a.floats(3, "keyWeight", a.product(kv_width, args.cols));
+  args.value_weight = a.floats(4, "valueWeight", a.product(kv_width, args.cols));
+  args.cosine = a.f32(5, "cosine", rope_table);
+  args.sine = a.f32(6, "sine", rope_table);
+  args.positions = a.i32(7, "positions", args.rows);
+  args.cache_rows = a.i32(8, "cacheRows", args.rows);
+  args.q = a.floats(9, "q", a.product(args.rows, width));
+  args.keys = a.floats(10, "keys", cache);
+  args.values = a.floats(11, "values", cache);
+  a.product(args.rows, kv_width);
+  a.same_dtype(args.x, args.q, "x and q");
+  a.same_dtype(args.keys, args.values, "keys and values");
+  a.device().submit<NormQkvArgs, &Ops::norm_qkv>(args);
+}
+
+// opNormGateUp(x, normWeight, gateWeight, upWeight, out, rows, cols, outFeatures, epsilon)
+void norm_gate_up(Arguments& a) {
+  NormGateUpArgs args{};
+  args.rows = a.extent(5, "rows");
+  args.cols = a.extent(6, "cols");
+  args.out_features = a.extent(7, "outFeatures");
+  args.epsilon = a.real(8, "epsilon");
+  args.x = a.floats(0, "x", a.product(args.rows, args.cols));
+  args.norm_weight = a.floats(1, "normWeight", args.cols);
+  args.gate_weight = a.floats(2, "gateWeight", a.product(args.out_features, args.cols));
+  args.up_weight = a.floats(3, "upWeight", a.product(args.out_features, args.cols));
+  args.out = a.floats(4, "out", a.product(args.rows, args.out_features));
+  a.same_dtype(args.x, args.out, "x and out");
+  a.device().submit<NormGateUpArgs, &Ops::norm_gate_up>(args);
+}
+
+// opLinearAdd(x, weight, residual, out, rows, inFeatures, outFeatures)
+void linear_add(Arguments& a) {
+  LinearAddArgs args{};
+  args.rows = a.extent(4, "rows");
+  args.in_features = a.extent(5, "inFeatures");
+  args.out_features = a.extent(6, "outFeatures");
+  args.x = a.floats(0, "x", a.product(args.rows, args.in_features));
+  args.weight = a.floats(1, "weight", a.product(args.out_features, args.in_features));
+  args.residual = a.floats(2, "residual", a.product(args.rows, args.out_features));
+  args.out = a.floats(3, "out", a.product(args.rows, args.out_features));
+  a.same_dtype(args.x, args.residual, "x and residual");
+  a.same_dtype(args.x, args.out, "x and out");
+  a.device().submit<LinearAddArgs, &Ops::linear_add>(args);
+}
+
 }  // namespace
 
 void register_decoding_functions(Napi::Object& exports, Environment* environment) {
@@ -73,6 +138,9 @@ void register_decoding_functions(Napi::Object& exports, Environment* environment
   ALMA_EXPORT_RAW("opWarpScores", warp_scores);
   ALMA_EXPORT_RAW("opBeamTopK", beam_top_k);
   ALMA_EXPORT_RAW("opCopyBlocks", copy_blocks);
+  ALMA_EXPORT_RAW("opNormQkv", norm_qkv);
+  ALMA_EXPORT_RAW("opNormGateUp", norm_gate_up);
+  ALMA_EXPORT_RAW("opLinearAdd", linear_add);
 }
 
 }  // namespace alma::addon

@@ -51,14 +51,20 @@ class CpuOps final : public Ops {
   void beam_top_k(const BeamTopKArgs&) override;
   void copy_blocks(const CopyBlocksArgs&) override;
   void count_non_finite(const CountNonFiniteArgs&) override;
+  void norm_qkv(const NormQkvArgs&) override;
+  void norm_gate_up(const NormGateUpArgs&) override;
+  void linear_add(const LinearAddArgs&) override;
   void scale(const ScaleArgs&) override;
   void dropout(const DropoutArgs&) override;
   void preference_loss(const PreferenceLossArgs&) override;
 
  private:
+  void* scratch(size_t bytes);
+
   ThreadPool pool_;
   const Kernels& kernels_;
   const char* isa_;
+  std::vector<uint64_t> scratch_;  // between the parts of a fused op; grows
 };
 
 // Instruction sets that this build has and this processor can run, the best one first, emulated ones among them in test builds.

@@ -28,11 +28,15 @@ class Workspace {
   virtual void* get(size_t bytes) = 0;  // 256-byte aligned, uninitialised
 };
 
+// Counters by which the blocks of a launch find out who is last. 0 between launches: the last to come leaves them so (atomicInc).
+constexpr int64_t kArrivalCounters = 16384;
+
 struct Context {
   cudaStream_t stream = nullptr;
   DeviceProperties properties;
   Workspace* workspace = nullptr;
   ValueError* value_error = nullptr;  // where kernels report bad values (value_error.h); memory of the device
+  unsigned* arrivals = nullptr;       // kArrivalCounters of them, in memory of the device
 };
 
 }  // namespace alma::ALMA_CUDA

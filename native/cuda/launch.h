@@ -28,9 +28,18 @@ struct LaunchShape {
   size_t shared_bytes = 0;
   dim3 cluster = dim3(1, 1, 1);
   // Programmatic dependent launch: the kernel may start before its predecessor has ended, and must call grid_dependency_wait() before
-  // it touches anything that another kernel writes.
+  // it touches anything that another kernel writes. In a captured graph this becomes a programmatic edge.
   bool early_start = false;
 };
+
+// Whether the code that runs has the instruction that waits: code for 8.0, which newer GPUs run as well, has not.
+template <class... Parameters>
+bool can_wait_for_grids(const Context& context, const char* op, void (*kernel)(Parameters...)) {
+  if (context.properties.compute_capability < 90) return false;
+  cudaFuncAttributes attributes{};
+  check(op, cudaFuncGetAttributes(&attributes, kernel));
+  return attributes.ptxVersion >= 90;
+}
 
 template <class... Parameters, class... Arguments>
 void launch(const Context& context, const char* op, const LaunchShape& shape, void (*kernel)(Parameters...),
@@ -52,7 +61,7 @@ void launch(const Context& context, const char* op, const LaunchShape& shape, vo
     attributes[count].val.clusterDim.z = shape.cluster.z;
     ++count;
   }
-  if (shape.early_start && context.properties.compute_capability >= 90) {
+  if (shape.early_start && can_wait_for_grids(context, op, kernel)) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
     ++count;

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 
+#include "cluster.h"
+
 namespace alma::emulator {
 
 namespace {
 constexpr std::array<uint32_t, kMaxWarps> kNeverFenced{};
-}
+// Who accesses shared memory from another block: a thread that no block of a cluster has.
+constexpr unsigned kOtherBlock = 1023;
+}  // namespace
 
 AsyncProxy::AsyncProxy(Block& block)
     : block_(block), warpgroups_((block.threads() + 127) / 128), fence_times_(block.threads()) {
@@ -58,7 +62,8 @@ void AsyncProxy::init(void* barrier, unsigned count, Here here) {
   if (count == 0) block_.fail("mbarrier.init at " + text_of(here) + " counts to 0");
   if (const char* wrong = block_.shadow().write(offset, 8, block_.now()))
     block_.fail("mbarrier.init at " + text_of(here) + ": " + wrong + " (" + block_.shadow().other() + ")");
-  Mbarrier fresh{offset, count, count, 0, 0, {}, {}, {}};
+  Mbarrier fresh{offset, count, count, 0, 0, {}, {}, {}, {}};
+  fresh.others.resize(block_.cluster().size());
   for (Mbarrier& known : mbarriers_)
     if (known.offset == offset) {
       known = fresh;
@@ -91,6 +96,10 @@ void AsyncProxy::try_complete(Mbarrier& barrier) {
   for (unsigned i = 0; i < kParties; ++i) barrier.seen[i] = std::max(barrier.seen[i], barrier.arriving[i]);
   barrier.seen[copies_of(index)] = block_.tick();
   std::fill_n(barrier.arriving, kParties, 0);
+  for (Mbarrier::Others& other : barrier.others) {
+    for (unsigned i = 0; i < kParties; ++i) other.seen[i] = std::max(other.seen[i], other.arriving[i]);
+    std::fill_n(other.arriving, kParties, 0);
+  }
   barrier.pending = barrier.count;
   ++barrier.phase;
 }
@@ -114,6 +123,54 @@ void AsyncProxy::wait(void* address, unsigned parity, Here here) {
   block_.wait_until("an mbarrier", ready, here);
   waiting_.erase(thread);
   block_.acquire_accesses(thread / 32, barrier.seen);
+  for (unsigned rank = 0; rank < barrier.others.size(); ++rank) {
+    if (rank == block_.rank()) continue;
+    Seen& seen = block_.seen_of(rank);
+    for (unsigned i = 0; i < kParties; ++i) seen[i] = std::max(seen[i], barrier.others[rank].seen[i]);
+  }
+}
+
+AsyncProxy::Mbarrier& AsyncProxy::mbarrier_from(Block& from, size_t offset, const std::string& what) {
+  const auto found =
+      std::find_if(mbarriers_.begin(), mbarriers_.end(), [&](const Mbarrier& known) { return known.offset == offset; });
+  if (found == mbarriers_.end())
+    from.fail(what + ": nobody has initialised the mbarrier of block " + std::to_string(block_.rank()));
+  const Moment now{kOtherBlock, block_.tick(), from.seen_of(block_.rank())};
+  if (const char* wrong = block_.shadow().read(offset, 8, now))
+    from.fail(what + ": " + wrong + " (the initialisation of the mbarrier of block " + std::to_string(block_.rank()) +
+              ")");
+  return *found;
+}
+
+void AsyncProxy::arrive_from(Block& from, size_t offset, Here here) {
+  const std::string what = "mbarrier.arrive at " + text_of(here);
+  Mbarrier& barrier = mbarrier_from(from, offset, what);
+  if (barrier.pending == 0)
+    from.fail(what + ": more than the " + std::to_string(barrier.count) + " arrivals that a phase counts");
+  --barrier.pending;
+  from.release_accesses(barrier.others[from.rank()].arriving);
+  try_complete(barrier);
+}
+
+void AsyncProxy::load_from(Block& from, size_t barrier_offset, size_t offset, size_t bytes, Run run, Here here) {
+  const std::string what = "a bulk copy at " + text_of(here);
+  Mbarrier& barrier = mbarrier_from(from, barrier_offset, what);
+  const Moment now{kOtherBlock, block_.tick(), from.seen_of(block_.rank())};
+  if (const char* wrong =
+          block_.shadow().begin_proxy_write(offset, bytes, now, {fence_times_.data(), kNeverFenced.data()}))
+    from.fail(what + ": block " + std::to_string(block_.rank()) + ": " + wrong);
+  count_bytes(barrier, offset, bytes, std::move(run), here);
+}
+
+void AsyncProxy::count_bytes(Mbarrier& barrier, size_t offset, size_t bytes, Run run, Here here) {
+  submit(
+      [this, &barrier, offset, bytes, run = std::move(run)] {
+        run();
+        barrier.bytes -= static_cast<int64_t>(bytes);
+        barrier.arrived.push_back({offset, bytes});
+        try_complete(barrier);
+      },
+      here);
 }
 
 std::string AsyncProxy::describe_wait(unsigned thread, const char* waits_for) const {
@@ -135,14 +192,7 @@ void AsyncProxy::load(void* barrier_address, void* shared, size_t bytes, Run run
   block_.shadow().end_proxy_read(barrier.offset, 8, block_.now());
   if (const char* wrong = block_.shadow().begin_proxy_write(offset, bytes, block_.now(), proxy_fences))
     block_.fail(what + ": " + wrong + " (" + block_.shadow().other() + ")");
-  submit(
-      [this, &barrier, offset, bytes, run = std::move(run)] {
-        run();
-        barrier.bytes -= static_cast<int64_t>(bytes);
-        barrier.arrived.push_back({offset, bytes});
-        try_complete(barrier);
-      },
-      here);
+  count_bytes(barrier, offset, bytes, std::move(run), here);
 }
 
 void AsyncProxy::store(const void* shared, size_t bytes, Run run, Here here) {

@@ -30,10 +30,14 @@ class AsyncProxy {
   void init(void* barrier, unsigned count, Here here);
   void arrive(void* barrier, unsigned arrivals, size_t expected_bytes, Here here);
   void wait(void* barrier, unsigned parity, Here here);
+  // By the current thread of another block of the cluster.
+  void arrive_from(Block& from, size_t offset, Here here);
 
   // ---- bulk copies (bulk_copy.cpp); what is written in shared memory lies in `bytes` bytes from `shared` on
   using Run = std::function<void()>;
   void load(void* barrier, void* shared, size_t bytes, Run run, Here here);
+  // Issued by the current thread of another block of the cluster: mbarrier and target are this block's.
+  void load_from(Block& from, size_t barrier, size_t offset, size_t bytes, Run run, Here here);
   void store(const void* shared, size_t bytes, Run run, Here here);
   void commit_stores();
   void wait_stores(unsigned pending, Here here);
@@ -67,6 +71,10 @@ class AsyncProxy {
     int64_t bytes = 0;  // expected and not yet arrived
     std::vector<Range> arrived;
     Seen arriving{}, seen{};
+    struct Others {  // the same of another block of the cluster, which arrives as well
+      Seen arriving{}, seen{};
+    };
+    std::vector<Others> others;  // by rank
   };
   struct Operation {
     Run run;
@@ -100,8 +108,10 @@ class AsyncProxy {
 
   size_t offset_of(const void* shared, size_t bytes, size_t alignment, const char* what, Here here);
   Mbarrier& mbarrier(void* barrier, const char* what, Here here);
+  Mbarrier& mbarrier_from(Block& from, size_t offset, const std::string& what);
   void try_complete(Mbarrier& barrier);
   void submit(Run run, Here here);
+  void count_bytes(Mbarrier& barrier, size_t offset, size_t bytes, Run run, Here here);
   void run_product(Warpgroup& group, Queued& queued);
 
   Block& block_;

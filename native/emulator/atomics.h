@@ -29,6 +29,10 @@ T atomic_exchange(T* address, T value) {
   return atomic_update(address, value, [](T, T b) { return b; });
 }
 
+// The next number, 0 after `last`. What the thread's block wrote before the thread's last fence is seen, behind its next fence, by a block
+// that arrives later.
+unsigned atomic_increment(unsigned* address, unsigned last);
+
 template <class T>
 T atomic_cas(T* address, T expected, T value) {
   return atomic_update(address, value, [expected](T a, T b) { return a == expected ? b : a; });

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "async_proxy.h"
+#include "cluster.h"
 #include "fiber.h"
 #include "memory.h"
 
@@ -22,14 +23,14 @@ namespace alma::emulator {
 thread_local Block* current_block = nullptr;
 
 namespace {
-
 constexpr size_t kStackBytes = 128 << 10;
 constexpr unsigned kMaxThreads = 1024;
 // The lowest word of a stack that is not used up.
 constexpr uint64_t kCanary = 0x616c6d612d656d75;
+}  // namespace
 
-// Stacks and shared memory of one OS thread, for all blocks that it ever runs, and what is known about that shared memory. Nothing else
-// lies within kSharedMargin of it: whatever a kernel touches there was meant to be shared memory.
+// Stacks and shared memory of one OS thread and rank of a cluster, for all blocks that it ever runs, and what is known about that shared
+// memory. Nothing else lies within kSharedMargin of it: whatever a kernel touches there was meant to be shared memory.
 struct Arena {
   char* stack_area = static_cast<char*>(map(kStackBytes * (kMaxThreads + 1)));
   char* stacks = stack_area + kStackBytes;  // below the first one there is room as well, should it overflow
@@ -53,7 +54,15 @@ struct Arena {
     return data;
   }
 };
-thread_local Arena arena;
+
+namespace {
+
+// Made when they are first needed.
+Arena& arena_of(unsigned rank) {
+  thread_local std::unique_ptr<Arena> arenas[kMaxCluster];
+  if (arenas[rank] == nullptr) arenas[rank] = std::make_unique<Arena>();
+  return *arenas[rank];
+}
 
 std::string text_of(Index3 index) {
   return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
@@ -87,31 +96,37 @@ void set_schedule(const Schedule& schedule) {
   current_schedule() = schedule;
 }
 
-Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, uint32_t first_tag, uint32_t tag)
+Block::Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, GridState& grid, uint32_t tag,
+             unsigned rank)
     : launch_(launch),
       index_(index),
       schedule_(schedule),
+      arena_(arena_of(rank)),
+      rank_(rank),
       count_(launch.block.x * launch.block.y * launch.block.z),
       alive_(count_),
-      first_tag_(first_tag),
+      grid_(grid),
       tag_(tag),
-      time_(arena.time),
+      time_(arena_.time),
       threads_(count_),
       warps_((count_ + 31) / 32),
       warpgroups_((count_ + 127) / 128),
-      shared_(arena.shared),
+      shared_(arena_.shared),
       shared_bytes_(launch.shared_bytes),
-      shadow_(arena.shadow),
+      shadow_(arena_.shadow),
       random_(schedule.seed * 0x9e3779b97f4a7c15ull + index.x + (uint64_t{index.y} << 20) + (uint64_t{index.z} << 40)) {
-  stacks_begin_ = reinterpret_cast<uintptr_t>(arena.stack_area);
+  stacks_begin_ = reinterpret_cast<uintptr_t>(arena_.stack_area);
   stacks_end_ = stacks_begin_ + kStackBytes * (kMaxThreads + 1);
   std::memset(shared_, 0xff, shared_bytes_);
   shadow_.reset(shared_bytes_, ++time_);
-  for (Warp& warp : warps_) std::fill_n(warp.seen, kParties, time_);
+  for (Warp& warp : warps_) {
+    std::fill_n(warp.seen, kParties, time_);
+    warp.others.resize(launch.cluster);
+  }
   async_ = std::make_unique<AsyncProxy>(*this);
   for (unsigned i = 0; i < count_; ++i) {
     // Stacks that all begin at the same offset in their page would share cache sets.
-    char* top = arena.stacks + kStackBytes * (i + 1) - (i % 16) * 192;
+    char* top = arena_.stacks + kStackBytes * (i + 1) - (i % 16) * 192;
     threads_[i].stack_pointer = prepare_stack(top, &Block::enter);
   }
 }
@@ -126,32 +141,33 @@ void Block::enter() {
   block->end_thread();
 }
 
-void Block::run() {
+bool Block::round() {
   current_block = this;
   blockIdx = {index_.x, index_.y, index_.z};
   blockDim = dim3(launch_.block.x, launch_.block.y, launch_.block.z);
   gridDim = dim3(launch_.grid.x, launch_.grid.y, launch_.grid.z);
-  std::vector<unsigned> order(count_);
-  for (unsigned i = 0; i < count_; ++i) order[i] = schedule_.order == Order::reversed ? count_ - 1 - i : i;
-  while (alive_ > 0 && !failed_) {
-    if (schedule_.order == Order::random) std::shuffle(order.begin(), order.end(), random_);
-    bool progressed = false;
-    for (const unsigned i : order) {
-      if (threads_[i].state != State::ready) continue;
-      progressed = true;
-      resume(i);
-      if (failed_) break;
-    }
-    if (failed_) break;
-    if (schedule_.async == AsyncCompletion::random && (random_() & 3) == 0) async_->advance();
-    // Operations that complete as late as they can do so when nobody can go on without them.
-    if (!progressed && !poll() && !async_->advance()) {
-      report_deadlock();
-      break;
-    }
+  if (order_.empty()) {
+    order_.resize(count_);
+    for (unsigned i = 0; i < count_; ++i) order_[i] = schedule_.order == Order::reversed ? count_ - 1 - i : i;
   }
-  if (!failed_) async_->end_block();
-  current_block = nullptr;
+  if (schedule_.order == Order::random) std::shuffle(order_.begin(), order_.end(), random_);
+  bool progressed = false;
+  for (const unsigned i : order_) {
+    if (threads_[i].state != State::ready) continue;
+    progressed = true;
+    resume(i);
+    if (failed_) return true;
+  }
+  if (schedule_.async == AsyncCompletion::random && (random_() & 3) == 0) async_->advance();
+  return progressed;
+}
+
+void Block::end_run() {
+  async_->end_block();
+  if (reached_)
+    find(
+        "the block ends while others of its cluster may still reach into it: no barrier of the cluster is behind what "
+        "they did");
 }
 
 void Block::resume(unsigned thread) {
@@ -164,9 +180,9 @@ void Block::resume(unsigned thread) {
 }
 
 void Block::pause() {
-  if (arena.canary(current_) != kCanary && !failed_) {
+  if (arena_.canary(current_) != kCanary && !failed_) {
     report(where() + ": its stack needs more than " + std::to_string(kStackBytes) + " bytes");
-    arena.canary(current_) = kCanary;
+    arena_.canary(current_) = kCanary;
     failed_ = true;  // the stack below is damaged as well: nobody goes on
   }
   alma_emulator_switch(&threads_[current_].stack_pointer, scheduler_);
@@ -187,6 +203,7 @@ void Block::end_thread() {
   async_->end_thread();
   thread.state = State::ended;
   --alive_;
+  cluster_->thread_ended();
   // Those that wait for all threads wait for one less.
   if (barriers_[0].arrived > 0 && barriers_[0].count == 0) complete_barrier(barriers_[0]);
   pause();
@@ -221,6 +238,8 @@ void Block::release_accesses(Seen& to) {
 void Block::acquire_accesses(unsigned warp, const Seen& from) {
   for (unsigned i = 0; i < kParties; ++i) warps_[warp].seen[i] = std::max(warps_[warp].seen[i], from[i]);
 }
+
+Seen& Block::seen_of(unsigned rank) { return reinterpret_cast<Seen&>(*warps_[current_ / 32].others[rank].data()); }
 
 void Block::arrive(Barrier& barrier, unsigned count, Here here) {
   const auto id = std::to_string(&barrier - barriers_);

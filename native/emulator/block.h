@@ -2,6 +2,9 @@
 // switches to the next fiber.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -15,7 +18,9 @@
 
 namespace alma::emulator {
 class AsyncProxy;
-}
+class Cluster;
+struct Arena;
+}  // namespace alma::emulator
 
 namespace alma::emulator {
 
@@ -44,22 +49,32 @@ struct LaunchDescription {
   void (*body)(const void* parameters);
   std::shared_ptr<const void> parameters;
   size_t parameter_bytes;
+  bool early_start = false;  // programmatic stream serialization
+  unsigned cluster = 1;      // blocks, side by side in x
+};
+
+// What the blocks of a launch share. Tags tell blocks apart in what is known about device memory (memory.h).
+struct GridState {
+  uint32_t first_tag = 0;
+  // Launched early: launches with tags from here on may not have ended before grid_dependency_wait(). 0: all have.
+  uint32_t unfinished_from = 0;
+  std::atomic<bool> waited{false};             // some thread has waited
+  std::atomic<bool> launched_too_soon{false};  // some thread has let the next grid start before it waited itself
 };
 
 // Addresses this far from shared memory belong to nothing else.
+constexpr unsigned kMaxCluster = 8;
 constexpr size_t kMaxShared = 232448, kSharedMargin = size_t{1} << 20,
                  kSharedArea = 2 * kSharedMargin + (size_t{1} << 18);
 
 class Block {
  public:
-  // `tag` tells the launch's blocks apart in what is known about device memory: first_tag + the block's number.
-  Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, uint32_t first_tag, uint32_t tag);
+  // `tag`: the grid's first_tag + the block's number. `rank` is its place in its cluster, whose run() runs it.
+  Block(const LaunchDescription& launch, Index3 index, const Schedule& schedule, GridState& grid, uint32_t tag,
+        unsigned rank);
   ~Block();
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
-
-  // Runs all threads to their end, or to the first finding.
-  void run();
 
   // ---- what kernels call, on the fiber of a thread
 
@@ -88,6 +103,15 @@ class Block {
   void cp_async(void* shared, const void* global, size_t bytes, bool valid, Here here);
   void cp_async_commit();
   void cp_async_wait(unsigned pending, Here here);
+
+  void grid_dependency_wait();
+  void grid_dependency_launch();
+  void device_fence();
+  unsigned arrive_at(unsigned* counter, unsigned last);
+
+  Cluster& cluster() const { return *cluster_; }
+  unsigned rank() const { return rank_; }
+  bool ended() const { return alive_ == 0; }
 
   // ---- for the checks
 
@@ -121,15 +145,28 @@ class Block {
   uint32_t* seen(unsigned warp) { return warps_[warp].seen; }
   void release_accesses(Seen& to);                         // what this thread has done so far …
   void acquire_accesses(unsigned warp, const Seen& from);  // … is seen by that warp
+  // What the current thread's warp has seen of another block of the cluster.
+  Seen& seen_of(unsigned rank);
+  // Another block of the cluster reaches into this one's shared memory.
+  void note_reached() { reached_ = true; }
   Moment now() const { return {current_, time_, warps_[current_ / 32].seen}; }
-  uint32_t first_tag() const { return first_tag_; }
+  uint32_t first_tag() const { return grid_.first_tag; }
   uint32_t tag() const { return tag_; }
+  // Whether what the block of `tag` wrote may be read here: this block's own, or that of one whose arrival has been seen.
+  bool may_see(uint32_t tag) const {
+    return tag == tag_ || (!seen_tags_.empty() && std::binary_search(seen_tags_.begin(), seen_tags_.end(), tag));
+  }
+  // Nonzero while the current thread may run beside the launches with tags from here on.
+  uint32_t unfinished_from() const {
+    return grid_.unfinished_from != 0 && !threads_[current_].waited_for_grids ? grid_.unfinished_from : 0;
+  }
   bool is_parameter(uintptr_t address) const {
     return address - reinterpret_cast<uintptr_t>(launch_.parameters.get()) < launch_.parameter_bytes;
   }
   std::string where() const;  // "kernel, block (0, 0, 0), thread (3, 0, 0)"
 
  private:
+  friend class Cluster;
   enum class State : uint8_t { ready, waiting, polling, ended };
   struct AsyncCopy {
     char* shared;
@@ -148,6 +185,10 @@ class Block {
     const std::function<bool()>* ready = nullptr;
     std::vector<AsyncCopy> copies;
     int groups = 0;
+    bool waited_for_grids = false, arrived_at_cluster = false;
+    unsigned cluster_phase = 0;
+    std::vector<uint32_t> published,
+        arrived;  // tags: what its next arrival hands on, and what its next fence lets it see
   };
   struct Group {  // lanes on their way to a collective
     const char* operation;
@@ -157,6 +198,7 @@ class Block {
   };
   struct Warp {
     Seen seen{};
+    std::vector<std::array<uint32_t, kParties>> others;  // by rank
     std::vector<Group> groups;
   };
   struct Warpgroup {  // its threads on their way to a collective
@@ -173,6 +215,8 @@ class Block {
   };
 
   static void enter();
+  bool round();  // every thread that can goes on until it waits; false when none could
+  void end_run();
   void resume(unsigned thread);
   void pause();  // back to the scheduler
   void wait(const char* what, Here here);
@@ -186,12 +230,19 @@ class Block {
   const LaunchDescription& launch_;
   Index3 index_;
   Schedule schedule_;
+  Arena& arena_;
+  unsigned rank_;
+  Cluster* cluster_ = nullptr;
+  bool reached_ = false;  // by another block, with no barrier of the cluster behind it
   unsigned count_, alive_, current_ = 0;
-  uint32_t first_tag_, tag_;
+  GridState& grid_;
+  uint32_t tag_;
+  std::vector<uint32_t> seen_tags_;  // sorted
   uint32_t& time_;
   bool failed_ = false, internal_ = true;
   void* scheduler_ = nullptr;
   std::vector<Thread> threads_;
+  std::vector<unsigned> order_;
   std::vector<Warp> warps_;
   std::vector<Warpgroup> warpgroups_;
   Barrier barriers_[16];

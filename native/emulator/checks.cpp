@@ -65,15 +65,19 @@ __attribute__((noinline)) void note_race(const Block& block, uintptr_t at, const
 __attribute__((noinline)) void check_device(Block& block, uintptr_t at, size_t bytes, bool write) {
   if (!is_allocated(at, bytes)) block.fail(verb(write) + std::to_string(bytes) + " bytes " + describe(at));
   if (device_cells == nullptr) return;
-  const uint32_t first = block.first_tag(), mine = block.tag();
+  const uint32_t first = block.first_tag(), mine = block.tag(), unfinished = block.unfinished_from();
+  if (unfinished != 0 && write)
+    block.fail("writes " + describe(at) + ", before grid_dependency_wait(): the kernel before may still use it");
   const DeviceCell* end = device_cell(at + bytes - 1) + 1;
   for (DeviceCell* cell = device_cell(at); cell < end; ++cell) {
-    if (cell->writer >= first && cell->writer != mine)
+    if (unfinished != 0 && cell->writer >= unfinished && cell->writer < first)
+      block.fail("reads what the kernel before it writes, " + describe(at) + ", before grid_dependency_wait()");
+    if (cell->writer >= first && !block.may_see(cell->writer))
       note_race(block, at, write ? "writes what is written by" : "reads what is written by");
     if (write) {
-      if (cell->reader >= first && cell->reader != mine) note_race(block, at, "writes what is read by");
+      if (cell->reader >= first && !block.may_see(cell->reader)) note_race(block, at, "writes what is read by");
       cell->writer = mine;
-    } else if (cell->reader < first || cell->reader == mine) {
+    } else if (cell->reader < first || block.may_see(cell->reader)) {
       cell->reader = mine;
     }
   }
@@ -145,6 +149,8 @@ void check_atomic(const void* address, size_t bytes) {
   if (is_device_memory(address)) {
     if (!is_allocated(at, bytes))
       block->fail("an atomic operation on " + std::to_string(bytes) + " bytes " + describe(at));
+    if (block->unfinished_from() != 0)
+      block->fail("an atomic operation " + describe(at) + ", before grid_dependency_wait()");
     return;
   }
   if (at < block->shared_begin() || at + bytes > block->shared_end())
@@ -165,7 +171,14 @@ void end_of_launch() {
 }
 void note_bad_value() { bad_value = true; }
 void forget_bad_values() { bad_value = false; }
-void fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+void fence() {
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  if (current_block != nullptr) current_block->device_fence();
+}
+unsigned atomic_increment(unsigned* address, unsigned last) {
+  check_atomic(address, sizeof *address);
+  return current_block->arrive_at(address, last);
+}
 bool checks_enabled() { return enabled; }
 void set_checks_enabled(bool value) { enabled = value; }
 

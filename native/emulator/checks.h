@@ -9,6 +9,8 @@ namespace alma::emulator {
 // An access that the compiler does not see, such as that of an emulated instruction.
 void check_read(const void* address, size_t bytes, size_t alignment);
 void check_write(const void* address, size_t bytes, size_t alignment);
+// A prefetch reads what there is: before grid_dependency_wait() it must be what nobody writes.
+void check_prefetch(const void* address);
 
 // A kernel was given a bad value (native/cuda/value_error.h). What it then writes is nobody's result, and may come from several blocks:
 // races between blocks are not reported until the host has taken notice.

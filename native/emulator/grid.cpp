@@ -5,10 +5,12 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <thread>
 
 #include "checks.h"
+#include "cluster.h"
 #include "memory.h"
 
 namespace alma::emulator {
@@ -16,6 +18,9 @@ namespace alma::emulator {
 namespace {
 
 thread_local const char* next_name = "kernel";
+std::atomic<uint64_t> launch_count{0};
+// Of the thread of a stream: the first tag of the launches that one behind them may run beside.
+thread_local uint32_t unfinished_from = 0;
 
 // Threads that help with a launch; they live as long as the process and sleep between launches.
 class Pool {
@@ -27,8 +32,28 @@ class Pool {
 
   void run(const LaunchDescription& launch) {
     const uint64_t blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
-    Work work{&launch, schedule(), blocks, take_tags(blocks)};
-    if (blocks > 1 && helpers_ > 0) {
+    Work work{&launch, schedule(), blocks / launch.cluster};
+    work.grid.first_tag = take_tags(blocks);
+    if (launch.early_start) work.grid.unfinished_from = unfinished_from;
+    run(work);
+    // What a kernel that is launched early behind this one must not take for finished. Behind a kernel that has waited, everything
+    // before it has.
+    const bool ordered = work.grid.unfinished_from == 0 || (work.grid.waited && !work.grid.launched_too_soon);
+    unfinished_from = ordered ? work.grid.first_tag : work.grid.unfinished_from;
+  }
+
+ private:
+  struct Work {
+    const LaunchDescription* launch;
+    Schedule schedule;
+    uint64_t clusters;
+    GridState grid{};
+    std::atomic<uint64_t> next{0};
+    int helpers = 0;  // under the pool's mutex
+  };
+
+  void run(Work& work) {
+    if (work.clusters > 1 && helpers_ > 0) {
       std::unique_lock lock(mutex_);
       idle_.wait(lock, [&] { return work_ == nullptr; });
       work_ = &work;
@@ -44,16 +69,6 @@ class Pool {
     help(work);
   }
 
- private:
-  struct Work {
-    const LaunchDescription* launch;
-    Schedule schedule;
-    uint64_t blocks;
-    uint32_t first_tag;
-    std::atomic<uint64_t> next{0};
-    int helpers = 0;  // under the pool's mutex
-  };
-
   Pool() {
     cpu_set_t set;
     const int processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -67,7 +82,7 @@ class Pool {
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return work_ != nullptr && work_->next < work_->blocks; });
+      wake_.wait(lock, [&] { return work_ != nullptr && work_->next < work_->clusters; });
       Work& work = *work_;
       ++work.helpers;
       lock.unlock();
@@ -79,13 +94,21 @@ class Pool {
 
   static void help(Work& work) {
     const Index3 grid = work.launch->grid;
-    for (uint64_t i; (i = work.next++) < work.blocks && !has_report();) {
-      // Blocks may run in any order.
-      const uint64_t at = work.schedule.order == Order::reversed ? work.blocks - 1 - i : i;
-      const auto x = static_cast<unsigned>(at % grid.x);
-      const auto y = static_cast<unsigned>(at / grid.x % grid.y);
-      const auto z = static_cast<unsigned>(at / (uint64_t{grid.x} * grid.y));
-      Block(*work.launch, {x, y, z}, work.schedule, work.first_tag, work.first_tag + static_cast<uint32_t>(at)).run();
+    for (uint64_t i; (i = work.next++) < work.clusters && !has_report();) {
+      // Clusters may run in any order.
+      const unsigned size = work.launch->cluster;
+      const uint64_t first = (work.schedule.order == Order::reversed ? work.clusters - 1 - i : i) * size;
+      std::deque<Block> blocks;
+      std::vector<Block*> cluster;
+      for (unsigned rank = 0; rank < size; ++rank) {
+        const uint64_t at = first + rank;
+        const auto x = static_cast<unsigned>(at % grid.x);
+        const auto y = static_cast<unsigned>(at / grid.x % grid.y);
+        const auto z = static_cast<unsigned>(at / (uint64_t{grid.x} * grid.y));
+        const uint32_t tag = work.grid.first_tag + static_cast<uint32_t>(at);
+        cluster.push_back(&blocks.emplace_back(*work.launch, Index3{x, y, z}, work.schedule, work.grid, tag, rank));
+      }
+      Cluster(cluster).run();
     }
   }
 
@@ -105,7 +128,10 @@ const char* take_launch_name() {
   return name;
 }
 
+uint64_t launches() { return launch_count; }
+
 void run_grid(const LaunchDescription& launch) {
+  ++launch_count;
   Pool::instance().run(launch);
   end_of_launch();
 }

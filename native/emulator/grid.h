@@ -8,6 +8,9 @@ namespace alma::emulator {
 // Returns when all blocks have ended, or after the first finding.
 void run_grid(const LaunchDescription& launch);
 
+// Launches that have run so far, of all streams.
+uint64_t launches();
+
 // The name of the next kernel that this OS thread launches, for messages.
 void name_next_launch(const char* name);
 const char* take_launch_name();

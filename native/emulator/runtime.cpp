@@ -334,6 +334,16 @@ cudaError_t alma::emulator::launch_kernel(const cudaLaunchConfig_t& config, void
   launch.grid = {config.gridDim.x, config.gridDim.y, config.gridDim.z};
   launch.block = {config.blockDim.x, config.blockDim.y, config.blockDim.z};
   launch.shared_bytes = config.dynamicSmemBytes;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    const cudaLaunchAttributeValue& value = config.attrs[i].val;
+    if (config.attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
+      launch.early_start = value.programmaticStreamSerializationAllowed != 0;
+    if (config.attrs[i].id != cudaLaunchAttributeClusterDimension) continue;
+    launch.cluster = value.clusterDim.x;
+    if (value.clusterDim.y != 1 || value.clusterDim.z != 1 || launch.cluster == 0 || launch.cluster > kMaxCluster ||
+        config.gridDim.x % launch.cluster != 0)
+      return result(cudaErrorInvalidConfiguration);
+  }
   stream_of(config.stream).enqueue([launch = std::move(launch)] {
     if (!has_report()) run_grid(launch);
   });

@@ -1,10 +1,12 @@
 #include "tensor_map.h"
 
 #include <cstring>
+#include <functional>
 
 #include "../cuda/layout/swizzle.h"
 #include "async_proxy.h"
 #include "checks.h"
+#include "cluster.h"
 #include "memory.h"
 
 namespace alma::emulator {
@@ -55,17 +57,13 @@ size_t place(const Box& box, size_t start, size_t offset) {
   return box.map.swizzled ? layout::swizzle_128(start + offset) : start + offset;
 }
 
-}  // namespace
+size_t offset_in_shared(const void* shared) {
+  return static_cast<size_t>(static_cast<const char*>(shared) - current_block->shared());
+}
 
-void tma_load(void* shared, const void* map, void* mbarrier, const int (&coordinates)[3], int rank, Here here) {
-  const Block::Internal internal(*current_block);
-  const Box box = box_of(map, coordinates, rank, "a bulk copy", here);
-  box.each_row([](char* data, size_t, size_t bytes) {
-    if (bytes > 0) check_read(data, bytes, 1);
-  });
-  char* base = current_block->shared();
-  const auto start = static_cast<size_t>(static_cast<char*>(shared) - base);
-  const auto run = [box, base, start] {
+// Writes the box to the shared memory of a block.
+std::function<void()> fill(const Box& box, Block& block, size_t start) {
+  return [box, base = block.shared(), start] {
     box.each_row([&](const char* data, size_t offset, size_t bytes) {
       const auto row_bytes = static_cast<size_t>(box.map.box[0] * box.map.element_bytes);
       for (size_t i = 0; i < row_bytes; i += 16) {
@@ -75,7 +73,37 @@ void tma_load(void* shared, const void* map, void* mbarrier, const int (&coordin
       }
     });
   };
-  current_block->async().load(mbarrier, shared, box.bytes(), run, here);
+}
+
+}  // namespace
+
+void tma_load(void* shared, const void* map, void* mbarrier, const int (&coordinates)[3], int rank, Here here) {
+  const Block::Internal internal(*current_block);
+  const Box box = box_of(map, coordinates, rank, "a bulk copy", here);
+  box.each_row([](char* data, size_t, size_t bytes) {
+    if (bytes > 0) check_read(data, bytes, 1);
+  });
+  current_block->async().load(mbarrier, shared, box.bytes(), fill(box, *current_block, offset_in_shared(shared)), here);
+}
+
+void tma_load_multicast(void* shared, const void* map, void* mbarrier, const int (&coordinates)[3], int rank,
+                        unsigned blocks, Here here) {
+  Block& from = *current_block;
+  const Block::Internal internal(from);
+  const Box box = box_of(map, coordinates, rank, "a bulk copy", here);
+  box.each_row([](char* data, size_t, size_t bytes) {
+    if (bytes > 0) check_read(data, bytes, 1);
+  });
+  const size_t offset = offset_in_shared(shared), barrier = offset_in_shared(mbarrier);
+  for (unsigned to = 0; to < 16; ++to) {
+    if ((blocks >> to & 1) == 0) continue;
+    if (to == from.rank()) {
+      from.async().load(mbarrier, shared, box.bytes(), fill(box, from, offset), here);
+      continue;
+    }
+    Block& other = from.cluster().reached(from, to, "a bulk copy at " + text_of(here));
+    other.async().load_from(from, barrier, offset, box.bytes(), fill(box, other, offset), here);
+  }
 }
 
 void tma_store(const void* map, const void* shared, const int (&coordinates)[3], int rank, bool add, Here here) {

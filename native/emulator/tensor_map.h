@@ -17,6 +17,9 @@ struct BoxMap {
 
 // Copies the box at `coordinates`; zeros where the tensor has no elements. The mbarrier counts the box's bytes.
 void tma_load(void* shared, const void* map, void* mbarrier, const int (&coordinates)[3], int rank, Here here);
+// The same into each block of the cluster whose bit is set, at the same places; each block's mbarrier counts its bytes.
+void tma_load_multicast(void* shared, const void* map, void* mbarrier, const int (&coordinates)[3], int rank,
+                        unsigned blocks, Here here);
 // What of the box lies in the tensor is written, or added to it (f32).
 void tma_store(const void* map, const void* shared, const int (&coordinates)[3], int rank, bool add, Here here);
 

@@ -136,7 +136,7 @@ struct RopeArgs {
 // Paged keys and values (forward only), when block_table is given: i32[batch, blocks_per_sequence], and k and v are a pool of blocks
 // of block_size rows each. k_begin and k_end are then row numbers of the sequence itself: its row r lies in row
 // block_table[i][r / block_size] · block_size + r % block_size of k and v. Entries of blocks without a row in [k_begin, k_end) are
-// not read. The result has the bits that the same rows give where they lie one after the other.
+// not read. With an invariance, and on the CPU, the result has the bits that the same rows give where they lie one after the other.
 // invariance: the rows are the query rows, each with the keys that it sees.
 struct AttentionShape {
   TensorRef cu_seqlens_q, k_begin, k_end;
@@ -268,6 +268,34 @@ struct SampleArgs {
   uint64_t seed;
 };
 
+// The three products of a decoder layer around attention, for the few rows of a decoding step, each one kernel on a GPU. Sums are of the
+// order Invariance::few_rows. The bits may be others than those of the ops that they stand for, but on the CPU they are the same.
+//
+// On a GPU their kernels may start while the op enqueued just before still runs, and read what is constant in the meantime: weights,
+// norm weights, cosine and sine must not be written by that op.
+//
+// norm_qkv: n = rms_norm(x); q = rope(n · query_weightᵀ), and the cache's rows cache_rows get rope(n · key_weightᵀ) and n · value_weightᵀ.
+//   x [rows, cols] · weights [heads or kv_heads · head_dim, cols] · q [rows, heads, head_dim] · keys, values [table_rows, kv_heads, head_dim]
+//   cosine, sine f32[max_positions, head_dim / 2] · positions, cache_rows i32[rows]. q has the dtype of x, the cache may have another one.
+struct NormQkvArgs {
+  TensorRef x, norm_weight, query_weight, key_weight, value_weight, cosine, sine, positions, cache_rows, q, keys,
+      values;
+  int64_t rows, cols, heads, kv_heads, head_dim, max_positions, table_rows;
+  float epsilon;
+};
+// out = silu(n · gate_weightᵀ) · (n · up_weightᵀ), n = rms_norm(x); x [rows, cols] · weights [out_features, cols] · out [rows, out_features].
+struct NormGateUpArgs {
+  TensorRef x, norm_weight, gate_weight, up_weight, out;
+  int64_t rows, cols, out_features;
+  float epsilon;
+};
+// out = residual + x · weightᵀ; x [rows, in_features] · weight [out_features, in_features] · residual, out [rows, out_features]. out may be
+// residual.
+struct LinearAddArgs {
+  TensorRef x, weight, residual, out;
+  int64_t rows, in_features, out_features;
+};
+
 // Changes logits[rows, vocab] in place. history i32[rows, history_stride] holds, for row i, history_length[i] ids (prompt, pads
 // where the caller counts them, and generated ids).
 //  - repetition_penalty ≠ 1: for every distinct id of the history, s < 0 ? s·p : s / p
@@ -367,6 +395,9 @@ class Ops {
   virtual void beam_top_k(const BeamTopKArgs&) = 0;
   virtual void copy_blocks(const CopyBlocksArgs&) = 0;
   virtual void count_non_finite(const CountNonFiniteArgs&) = 0;
+  virtual void norm_qkv(const NormQkvArgs&) = 0;
+  virtual void norm_gate_up(const NormGateUpArgs&) = 0;
+  virtual void linear_add(const LinearAddArgs&) = 0;
 
   // Only some ways of training need these; a device may be without them and then says so.
   virtual void scale(const ScaleArgs&) { unavailable("scale"); }

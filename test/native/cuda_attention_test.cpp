@@ -234,13 +234,17 @@ void compare(const char* name, DType dtype, const Doubles& got, const Doubles& e
 struct Device {
   TestWorkspace workspace;
   Array error{std::vector<int>(6, 0)};
+  Array arrivals{std::vector<int>(cuda::kArrivalCounters, 0)};
   cuda::Context context;
 
   Device() {
     context.workspace = &workspace;
     context.properties.multiprocessors = 2;
     context.value_error = static_cast<cuda::ValueError*>(error.ref().data);
+    merge_in_one_kernel(true);
   }
+  // Attention of few rows in one kernel or in two.
+  void merge_in_one_kernel(bool one) { context.arrivals = one ? static_cast<unsigned*>(arrivals.ref().data) : nullptr; }
   // The check that reported a value; the report is taken away.
   int reported() {
     cudaDeviceSynchronize();
@@ -312,6 +316,14 @@ void test_shapes(Device& device, int head_dim) {
   for (const Problem& p : problems) {
     compare_all(device, p, DType::bf16, true, Invariance::many_rows);
     compare_all(device, p, DType::bf16, false, Invariance::few_rows);
+    Problem filled = p;
+    fill(filled, DType::bf16, 3);
+    const Result one = run(device, filled, DType::bf16, false, Invariance::few_rows);
+    device.merge_in_one_kernel(false);
+    compare_all(device, p, DType::bf16, false, Invariance::few_rows);
+    const Result two = run(device, filled, DType::bf16, false, Invariance::few_rows);
+    check(one.out == two.out && one.log_sum_exp == two.log_sum_exp, "other bits when a second kernel merges");
+    device.merge_in_one_kernel(true);
     set_capability(device, 90);
     compare_all(device, p, DType::bf16, true);
     set_capability(device, 80);

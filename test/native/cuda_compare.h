@@ -164,6 +164,8 @@ struct Devices {
   Devices() : cpu_ops(cpu::make_cpu_ops(1, "auto")), cpu(*cpu_ops) {
     cudaMalloc(reinterpret_cast<void**>(&value_error), sizeof(ALMA_CUDA::ValueError));
     std::memset(value_error, 0, sizeof *value_error);
+    cudaMalloc(reinterpret_cast<void**>(&launch_context.arrivals), ALMA_CUDA::kArrivalCounters * sizeof(unsigned));
+    std::memset(launch_context.arrivals, 0, ALMA_CUDA::kArrivalCounters * sizeof(unsigned));
     cudaStreamCreateWithFlags(&launch_context.stream, cudaStreamNonBlocking);
     launch_context.workspace = &scratch;
     launch_context.value_error = value_error;
@@ -190,5 +192,6 @@ struct Devices {
 
 void compare_training_ops(Devices& devices);
 void compare_decoding_ops(Devices& devices);
+void compare_decoding_products(Devices& devices);
 
 }  // namespace alma::test

@@ -98,9 +98,11 @@ void tensor_cores(Devices& devices) {
 }
 
 ALMA_CUDA::hopper::TileColumns tile_columns;
+int64_t splits = 1;
+int cluster = 1;
 
 void hopper_matmul(ALMA_CUDA::Context& context, const MatmulArgs& args) {
-  ALMA_CUDA::hopper::matmul_in_tiles(context, args, tile_columns);
+  ALMA_CUDA::hopper::matmul_in_tiles(context, args, tile_columns, splits, cluster);
 }
 
 // Each tile of compute capability 9.0: several tiles a block and fewer than there are, k of more stages than there are, of less than one
@@ -117,6 +119,19 @@ void hopper_tiles(Devices& devices) {
         close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, random.dtype(), random.one_in(2)},
                          hopper_matmul);
         close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, kBf16, false}, hopper_matmul);
+        splits = 2 + random.below(4);  // more than there are steps of k, now and then
+        close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, random.dtype(), random.one_in(2)},
+                         hopper_matmul);
+        splits = 1;
+        if (columns != TileColumns::n256) continue;
+        cluster = 2;
+        splits = 1 + random.below(3);
+        devices.launch_context.properties.multiprocessors = static_cast<int>(2 + random.below(5));
+        close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, random.dtype(), random.one_in(2)},
+                         hopper_matmul);
+        splits = 1;
+        close_to_float64(devices, {layout, s[0], s[1], s[2], kBf16, kBf16, kBf16, false}, hopper_matmul);
+        cluster = 1;
       }
   for (const auto& [m, n, k] : {std::array<int64_t, 3>{40, 33, 72}, {39, 47, 72}, {131, 2, 136}})
     close_to_float64(devices, {MatmulLayout::nt, m, n, k, kBf16, kBf16, random.dtype(), random.one_in(2)},

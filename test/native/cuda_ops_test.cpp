@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
     context = "seed " + std::to_string(seed) + ", round " + std::to_string(round) + ", " + names[round % 3];
     compare_training_ops(devices);
     compare_decoding_ops(devices);
+    compare_decoding_products(devices);
   }
   std::printf("%d passed, %d failed (seed %llu)\n", passed, failed, static_cast<unsigned long long>(seed));
   return failed == 0 ? 0 : 1;

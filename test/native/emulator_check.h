@@ -76,6 +76,8 @@ void test_memory();
 void test_async_copies();
 void test_tensor_cores();
 void test_hopper();
+void test_grid_order();
+void test_clusters();
 void test_host();
 
 }  // namespace alma::test

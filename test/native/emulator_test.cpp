@@ -77,6 +77,8 @@ constexpr Group kGroups[] = {
     {"asynchronous copies", alma::test::test_async_copies},
     {"tensor cores", alma::test::test_tensor_cores},
     {"hopper", alma::test::test_hopper},
+    {"grid order", alma::test::test_grid_order},
+    {"clusters", alma::test::test_clusters},
     {"host", alma::test::test_host},
 };
 

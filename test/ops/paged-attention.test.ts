@@ -1,8 +1,8 @@
 /** Keys and values in blocks, and results that do not depend on the other rows of a call. */
 import { describe, expect, it } from 'vitest'
 import { type Device, type DType, ops, Tensor } from '../../lib/runtime/index.js'
-import { expectError } from '../support/compare.js'
-import { onEachDevice } from '../support/devices.js'
+import { expectClose, expectError } from '../support/compare.js'
+import { deviceName, onEachDevice } from '../support/devices.js'
 import { TestRandom } from '../support/random.js'
 
 interface Problem {
@@ -106,6 +106,11 @@ onEachDevice((device) => {
           invariance,
           ...(inBlocks && { logSumExp: inBlocks }),
         })
+        if (invariance === 'none' && deviceName !== 'cpu') {
+          // Without a promise a GPU may have another kernel for keys that lie in a row.
+          expectClose('out', await got.readFloats(), await expected.readFloats(), { relativeL2: 1e-2 })
+          continue
+        }
         expect(await got.readBytes()).toEqual(await expected.readBytes())
         expect(await inBlocks?.readBytes()).toEqual(await inRow?.readBytes())
       }

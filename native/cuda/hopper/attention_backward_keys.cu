@@ -2,29 +2,14 @@
 // 128 keys of a sequence and kv head, warpgroups 1 and 2 have 64 each; a thread of warpgroup 0 copies blocks of 64 query rows of q and
 // dout ahead, its last two warps their log-sum-exp and D. P and dS are computed transposed and go from registers to tensor cores. Sums
 // stay in registers: their order is fixed.
-#include "../portable/attention_tiles.cuh"
-#include "../portable/dispatch.h"
-#include "../ptx/fence.cuh"
-#include "../ptx/mbarrier.cuh"
-#include "../ptx/named_barrier.cuh"
-#include "../ptx/set_max_registers.cuh"
-#include "../ptx/tensor_copy.cuh"
-#include "../ptx/wgmma_n128.cuh"
-#include "../ptx/wgmma_n64.cuh"
-#include "../shared_memory.cuh"
-#include "attention_kernels.h"
+#include "attention_backward.cuh"
 
 namespace alma::ALMA_CUDA::hopper {
 namespace {
 
-using portable::AttentionBounds;
-using portable::AttentionTile;
-using portable::kNegativeInfinity;
-using ptx::Major;
+using namespace backward;
 
-constexpr int kKeys = kBackwardKeys, kRows = 64, kStages = 2, kThreads = 384;
-constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
-constexpr int kRowsBarrier = 1;
+constexpr int kKeys = kTile, kRows = kBlock;
 
 template <int kColumns>
 struct Shared {
@@ -46,13 +31,6 @@ struct Parameters {
   const float *log_sum_exp, *delta;
   bf16 *dk, *dv;
 };
-
-template <int kColumns>
-__device__ __forceinline__ void load(bf16* to, const TensorMap* map, ptx::Mbarrier* full, int rows, int head, int row) {
-#pragma unroll
-  for (int column = 0; column < kColumns; column += 64)
-    ptx::tensor_load_3d(to + rows * column, map, full, column, head, row);
-}
 
 template <int kColumns>
 __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& shared, const AttentionTile& tile,
@@ -92,55 +70,6 @@ __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& s
 }
 
 template <int kColumns>
-__device__ __forceinline__ float (&flat(float (&accumulator)[1][kColumns / 8][4]))[kColumns / 2] {
-  return reinterpret_cast<float(&)[kColumns / 2]>(accumulator);
-}
-
-// a[64, columns] · b[64 rows, columns]ᵀ for this consumer's 64 keys.
-template <int kColumns>
-__device__ __forceinline__ void issue_scores(float (&d)[1][kRows / 8][4], const bf16* keys, const bf16* rows,
-                                             int consumer) {
-#pragma unroll
-  for (int column = 0; column < kColumns; column += 16) {
-    const int piece = column / 64 * 64, step = column % 64;
-    const uint64_t a = ptx::operand<Major::k>(keys + piece * kKeys + consumer * 64 * 64 + step);
-    const uint64_t b = ptx::operand<Major::k>(rows + piece * kRows + step);
-    ptx::wgmma_n64<Major::k, Major::k>(flat<kRows>(d), a, b, column > 0);
-  }
-}
-
-// acc += a[64, 64 rows] · b[64 rows, columns]
-template <int kColumns>
-__device__ __forceinline__ void issue_sums(float (&acc)[1][kColumns / 8][4], const uint32_t (&words)[1][kRows / 8][2],
-                                           const bf16* rows, bool add) {
-#pragma unroll
-  for (int row = 0; row < kRows; row += 16) {
-    const uint32_t a[4] = {words[0][row / 8][0], words[0][row / 8][1], words[0][row / 8 + 1][0],
-                           words[0][row / 8 + 1][1]};
-    const uint64_t b = ptx::operand<Major::mn>(rows + row * 64, kRows * 128);
-    if constexpr (kColumns == 128) {
-      ptx::wgmma_n128<Major::mn>(flat<kColumns>(acc), a, b, add || row > 0);
-    } else {
-      ptx::wgmma_n64<Major::mn>(flat<kColumns>(acc), a, b, add || row > 0);
-    }
-  }
-}
-
-// Zeros instead of rows that the sequence does not have: 0 · NaN would be seen.
-template <int kColumns>
-__device__ __forceinline__ void clear_rows(Shared<kColumns>& shared, int stage, int from, int consumer, int thread) {
-  constexpr int kChunks = kColumns / 8;
-  for (int i = from * kChunks + thread; i < kRows * kChunks; i += 128) {
-    const int row = i / kChunks, chunk = i % kChunks;
-    bf16* tile = consumer == 0 ? shared.q[stage] : shared.dout[stage];
-    bf16* at = tile + chunk / 8 * 64 * kRows + row * 64 + ((chunk % 8) ^ (row & 7)) * 8;
-    *reinterpret_cast<uint4*>(at) = make_uint4(0, 0, 0, 0);
-  }
-  ptx::fence_proxy_async();
-  ptx::barrier_sync(kRowsBarrier, 256);
-}
-
-template <int kColumns>
 __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& shared, const AttentionTile& tile,
                                         int kv_head, int begin, int rows) {
   const portable::Sequence& sequence = tile.sequence;
@@ -153,7 +82,11 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
   ptx::mbarrier_wait(&shared.keys_full, 0);
   for (int first = begin; first < rows; first += kRows) {
     ptx::mbarrier_wait(&shared.full[stage], parity);
-    if (rows - first < kRows) clear_rows(shared, stage, rows - first, consumer, thread);
+    if (rows - first < kRows) {
+      clear_rows<kColumns>(consumer == 0 ? shared.q[stage] : shared.dout[stage], rows - first, thread, 128);
+      ptx::fence_proxy_async();
+      ptx::barrier_sync(kConsumersBarrier, 256);
+    }
     float probabilities[1][kRows / 8][4], ds[1][kRows / 8][4];
     ptx::keep(flat<kRows>(probabilities));
     ptx::keep(flat<kRows>(ds));
@@ -186,8 +119,8 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
     ptx::keep(flat<kColumns>(dv));
     ptx::keep(flat<kColumns>(dk));
     ptx::wgmma_fence();
-    issue_sums<kColumns>(dv, p_words, shared.dout[stage], true);
-    issue_sums<kColumns>(dk, ds_words, shared.q[stage], true);
+    issue_sums<kColumns>(dv, p_words, shared.dout[stage]);
+    issue_sums<kColumns>(dk, ds_words, shared.q[stage]);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::keep(flat<kColumns>(dv));
@@ -238,18 +171,6 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(const __grid_constant
     ptx::increase_registers<kConsumerRegisters>();
     consume<kColumns>(p, shared, tile, kv_head, begin, rows);
   }
-}
-
-TensorMap map_of(const TensorRef& tensor, int64_t rows, const AttentionBounds& bounds, int heads, int box_heads,
-                 int box_rows) {
-  const int64_t head_dim = bounds.head_dim;
-  return make_tensor_map("attention_backward", {tensor.data,
-                                                DType::bf16,
-                                                3,
-                                                {head_dim, heads, rows},
-                                                {1, head_dim, head_dim * heads},
-                                                {64, box_heads, box_rows / box_heads},
-                                                true});
 }
 
 template <int kColumns>

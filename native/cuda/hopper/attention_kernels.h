@@ -11,9 +11,11 @@ namespace alma::ALMA_CUDA::hopper {
 bool takes_attention(const Context& context, const AttentionArgs& args);
 void attention_forward(Context& context, const AttentionArgs& args, const portable::AttentionBounds& bounds);
 
-// dK and dV; the portable kernel gives dQ and D (delta). The list is of tiles of kBackwardKeys keys.
-constexpr int kBackwardKeys = 128;
+// dQ and D (delta), then dK and dV. The lists are of tiles of kBackwardTile rows and keys.
+constexpr int kBackwardTile = 128;
 bool takes_attention_backward(const Context& context, const AttentionShape& shape);
+void attention_backward_rows(Context& context, const AttentionBackwardArgs& args,
+                             const portable::AttentionBounds& bounds, const portable::TileList& list, float* delta);
 void attention_backward_keys(Context& context, const AttentionBackwardArgs& args,
                              const portable::AttentionBounds& bounds, const portable::TileList& list,
                              const float* delta);

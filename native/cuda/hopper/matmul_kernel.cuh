@@ -5,9 +5,13 @@
 //
 // Both operands come as they lie in memory: where k runs along a row the tile's rows are 64 k, otherwise the tile is 64-wide pieces of
 // rows of m or n, one row for every k (wgmma.cuh, Major). Tiles at the edges are filled up with zeros by the copies.
+//
+// In clusters of two, the blocks have tiles one below the other, and each copies half of the columns of b to both: a stage is full when
+// both have copied, and empty when the consumers of both have released it.
 #pragma once
 
 #include "../portable/vector_access.cuh"
+#include "../ptx/cluster.cuh"
 #include "../ptx/fence.cuh"
 #include "../ptx/mbarrier.cuh"
 #include "../ptx/named_barrier.cuh"
@@ -24,9 +28,9 @@ namespace alma::ALMA_CUDA::hopper {
 
 using ptx::Major;
 
-template <MatmulLayout kLayout, int kColumns>
+template <MatmulLayout kLayout, int kColumns, int kBlocks>
 struct MatmulConfig {
-  static constexpr int kM = 128, kN = kColumns, kDepth = 64;
+  static constexpr int kM = 128, kN = kColumns, kDepth = 64, kCluster = kBlocks;
   static constexpr Major kA = kLayout == MatmulLayout::tn ? Major::mn : Major::k;
   static constexpr Major kB = kLayout == MatmulLayout::nt ? Major::k : Major::mn;
   static constexpr int kThreads = 384, kProducerRegisters = 40, kConsumerRegisters = 232;
@@ -34,6 +38,7 @@ struct MatmulConfig {
   // As many as fit beside the buffers of the stores.
   static constexpr int kStages = kN == 256 ? 4 : kN == 128 ? 6 : 8;
   static_assert(128 * (kProducerRegisters + 2 * kConsumerRegisters) <= 65536);
+  static_assert(kCluster == 1 || kN % (64 * kCluster) == 0);
 };
 
 template <class C>
@@ -45,25 +50,73 @@ struct MatmulShared {
   ptx::Mbarrier full[C::kStages], empty[C::kStages];
 };
 
+// A tile of c (with clusters: one below the other for each block), and the part of k that is multiplied for it.
 struct TilePlace {
-  int m, n;
+  int m, n, split, k_begin, k_end;
 };
 
-// Tiles in groups of rows: those that run at the same time share rows of a and columns of b in the L2 cache.
-__device__ __forceinline__ TilePlace place_of(const MatmulProblem& p, int tile) {
+// Tiles in groups of rows: those that run at the same time share rows of a and columns of b in the L2 cache. Part after part of k.
+__device__ __forceinline__ TilePlace place_of(const MatmulProblem& p, int item) {
+  const int tiles = p.tiles_m * p.tiles_n, split = item / tiles, tile = item - split * tiles;
   const int in_group = p.group * p.tiles_n, first = tile / in_group * p.group;
   const int rows = min(p.group, p.tiles_m - first), at = tile - first * p.tiles_n;
-  return {first + at % rows, at / rows};
+  const int k_begin = split * p.split_blocks;
+  return {first + at % rows, at / rows, split, k_begin, min(k_begin + p.split_blocks, p.k_blocks)};
+}
+
+template <class C>
+__device__ __forceinline__ int rank_in_cluster() {
+  if constexpr (C::kCluster == 1) {
+    return 0;
+  } else {
+    return static_cast<int>(ptx::cluster_rank());
+  }
+}
+
+// What a block, or a cluster together, does one after the other.
+template <class C>
+struct Items {
+  int at, step, count;
+  __device__ __forceinline__ explicit Items(const MatmulProblem& p)
+      : at(static_cast<int>(blockIdx.x) / C::kCluster),
+        step(static_cast<int>(gridDim.x) / C::kCluster),
+        count(p.tiles_m * p.tiles_n * p.splits) {}
+  __device__ __forceinline__ bool exists() const { return at < count; }
+  __device__ __forceinline__ void advance() { at += step; }
+};
+
+// A box of b, for all blocks of the cluster.
+template <class C>
+__device__ __forceinline__ void load_shared_tile(bf16* to, const TensorMap* map, ptx::Mbarrier* full, int x, int y) {
+  if constexpr (C::kCluster == 1) {
+    ptx::tensor_load_2d(to, map, full, x, y);
+  } else {
+    ptx::tensor_load_2d_multicast(to, map, full, x, y, (1 << C::kCluster) - 1);
+  }
+}
+
+// By all threads of a consumer: one for each block that fills the stage.
+template <class C>
+__device__ __forceinline__ void release(ptx::Mbarrier* empty, int thread) {
+  if (thread >= C::kCluster) return;
+  if constexpr (C::kCluster == 1) {
+    ptx::mbarrier_arrive(empty);
+  } else {
+    ptx::mbarrier_arrive_remote(empty, static_cast<unsigned>(thread));
+  }
 }
 
 template <class C>
 __device__ __forceinline__ void produce(const MatmulProblem& p, MatmulShared<C>& shared) {
   int stage = 0;
   unsigned parity = 0;
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
-    const TilePlace place = place_of(p, tile);
-    const int m = place.m * C::kM, n = place.n * C::kN;
-    for (int block = 0; block < p.k_blocks; ++block) {
+  const int rank = rank_in_cluster<C>();
+  // The columns of b that this block copies, for all blocks of the cluster.
+  constexpr int kOwn = C::kN / C::kCluster;
+  for (Items<C> item(p); item.exists(); item.advance()) {
+    const TilePlace place = place_of(p, item.at);
+    const int m = (place.m * C::kCluster + rank) * C::kM, n = place.n * C::kN + rank * kOwn;
+    for (int block = place.k_begin; block < place.k_end; ++block) {
       ptx::mbarrier_wait(&shared.empty[stage], parity ^ 1);
       ptx::Mbarrier* full = &shared.full[stage];
       ptx::mbarrier_arrive_expect(full, C::kStageBytes);
@@ -74,11 +127,12 @@ __device__ __forceinline__ void produce(const MatmulProblem& p, MatmulShared<C>&
 #pragma unroll
         for (int i = 0; i < C::kM; i += 64) ptx::tensor_load_2d(shared.a[stage] + i * C::kDepth, &p.a, full, m + i, k);
       }
+      bf16* b = shared.b[stage] + rank * kOwn * C::kDepth;
       if constexpr (C::kB == Major::k) {
-        ptx::tensor_load_2d(shared.b[stage], &p.b, full, k, n);
+        load_shared_tile<C>(b, &p.b, full, k, n);
       } else {
 #pragma unroll
-        for (int i = 0; i < C::kN; i += 64) ptx::tensor_load_2d(shared.b[stage] + i * C::kDepth, &p.b, full, n + i, k);
+        for (int i = 0; i < kOwn; i += 64) load_shared_tile<C>(b + i * C::kDepth, &p.b, full, n + i, k);
       }
       if (++stage == C::kStages) {
         stage = 0;
@@ -150,7 +204,7 @@ __device__ __forceinline__ void put(T* c, float low, float high, bool has_high, 
 // Any c, from registers: 4 threads write 8 neighbouring elements of a row.
 template <class C>
 __device__ __forceinline__ void store_direct(const MatmulProblem& p, const float (&d)[C::kN / 2], int m, int n,
-                                             int thread) {
+                                             int split, int thread) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t row = m + thread / 32 * 16 + thread % 32 / 4 + half * 8;
@@ -159,7 +213,7 @@ __device__ __forceinline__ void store_direct(const MatmulProblem& p, const float
     for (int i = 0; i < C::kN / 8; ++i) {
       const int64_t column = n + i * 8 + thread % 4 * 2;
       if (column >= p.n) continue;
-      const int64_t at = row * p.n + column;
+      const int64_t at = (split * p.m + row) * p.n + column;
       const float low = d[4 * i + 2 * half], high = d[4 * i + 2 * half + 1];
       if (p.f32_out) {
         put(static_cast<float*>(p.c_data) + at, low, high, column + 1 < p.n, p);
@@ -175,13 +229,14 @@ __device__ __forceinline__ void consume(const MatmulProblem& p, MatmulShared<C>&
   const int thread = static_cast<int>(threadIdx.x) % 128;
   // Elements from one step of 16 k to the next; where this consumer's 64 rows of a begin.
   constexpr int kStepA = C::kA == Major::k ? 16 : 16 * 64, kStepB = C::kB == Major::k ? 16 : 16 * 64;
-  const int rows = consumer * 64 * C::kDepth;
+  const int rows = consumer * 64 * C::kDepth, rank = rank_in_cluster<C>();
   int stage = 0, stores = 0;
   unsigned parity = 0;
   float d[C::kN / 2];
-  for (int tile = blockIdx.x; tile < p.tiles_m * p.tiles_n; tile += gridDim.x) {
+  for (Items<C> item(p); item.exists(); item.advance()) {
+    const TilePlace place = place_of(p, item.at);
     int previous = stage;
-    for (int block = 0; block < p.k_blocks; ++block) {
+    for (int block = place.k_begin; block < place.k_end; ++block) {
       ptx::mbarrier_wait(&shared.full[stage], parity);
       ptx::keep(d);
       ptx::wgmma_fence();
@@ -189,12 +244,12 @@ __device__ __forceinline__ void consume(const MatmulProblem& p, MatmulShared<C>&
       for (int step = 0; step < C::kDepth / 16; ++step) {
         const uint64_t a = ptx::operand<C::kA>(shared.a[stage] + rows + step * kStepA, C::kDepth * 128);
         const uint64_t b = ptx::operand<C::kB>(shared.b[stage] + step * kStepB, C::kDepth * 128);
-        multiply<C>(d, a, b, block + step > 0);
+        multiply<C>(d, a, b, block + step > place.k_begin);
       }
       ptx::wgmma_commit();
       ptx::keep(d);
       ptx::wgmma_wait<1>();
-      if (block > 0 && thread == 0) ptx::mbarrier_arrive(&shared.empty[previous]);
+      if (block > place.k_begin) release<C>(&shared.empty[previous], thread);
       previous = stage;
       if (++stage == C::kStages) {
         stage = 0;
@@ -203,16 +258,25 @@ __device__ __forceinline__ void consume(const MatmulProblem& p, MatmulShared<C>&
     }
     ptx::wgmma_wait<0>();
     ptx::keep(d);
-    if (thread == 0) ptx::mbarrier_arrive(&shared.empty[previous]);
-    const TilePlace place = place_of(p, tile);
-    const int m = place.m * C::kM + consumer * 64, n = place.n * C::kN;
+    release<C>(&shared.empty[previous], thread);
+    const int m = (place.m * C::kCluster + rank) * C::kM + consumer * 64, n = place.n * C::kN;
     if constexpr (kBulkStore) {
       store_bulk(p, shared, d, m, n, consumer, thread, stores);
     } else {
-      store_direct<C>(p, d, m, n, thread);
+      store_direct<C>(p, d, m, n, place.split, thread);
     }
   }
   if (kBulkStore && thread == 0) ptx::bulk_wait_read<0>();
+}
+
+template <class C>
+__device__ __forceinline__ void meet() {
+  if constexpr (C::kCluster == 1) {
+    __syncthreads();
+  } else {
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
 }
 
 template <class C, bool kBulkStore>
@@ -224,11 +288,11 @@ __global__ void __launch_bounds__(C::kThreads, 1) matmul_kernel(const __grid_con
 #pragma unroll
     for (int stage = 0; stage < C::kStages; ++stage) {
       ptx::mbarrier_init(&shared.full[stage], 1);
-      ptx::mbarrier_init(&shared.empty[stage], 2);
+      ptx::mbarrier_init(&shared.empty[stage], 2 * C::kCluster);
     }
     ptx::mbarrier_init_fence();
   }
-  __syncthreads();
+  meet<C>();
   if (threadIdx.x < 128) {
     ptx::decrease_registers<C::kProducerRegisters>();
     if (threadIdx.x == 0) produce<C>(p, shared);
@@ -236,14 +300,18 @@ __global__ void __launch_bounds__(C::kThreads, 1) matmul_kernel(const __grid_con
     ptx::increase_registers<C::kConsumerRegisters>();
     consume<C, kBulkStore>(p, shared, static_cast<int>(threadIdx.x) / 128 - 1);
   }
+  // The other block's last arrivals come here.
+  if constexpr (C::kCluster > 1) meet<C>();
 }
 
 template <class C, bool kBulkStore>
 void launch_config(const Context& context, const MatmulProblem& problem) {
-  const int tiles = problem.tiles_m * problem.tiles_n;
-  const int blocks = tiles < context.properties.multiprocessors ? tiles : context.properties.multiprocessors;
-  launch(context, "matmul", {dim3(static_cast<unsigned>(blocks)), dim3(C::kThreads), sizeof(MatmulShared<C>)},
-         matmul_kernel<C, kBulkStore>, problem);
+  const int items = problem.tiles_m * problem.tiles_n * problem.splits;
+  const int most = context.properties.multiprocessors / C::kCluster;
+  const int clusters = items < most ? items : most;
+  LaunchShape shape{dim3(static_cast<unsigned>(clusters * C::kCluster)), dim3(C::kThreads), sizeof(MatmulShared<C>)};
+  shape.cluster = dim3(C::kCluster);
+  launch(context, "matmul", shape, matmul_kernel<C, kBulkStore>, problem);
 }
 
 template <MatmulLayout kLayout>
@@ -251,9 +319,11 @@ void launch_layout(const Context& context, const MatmulPlan& plan, const MatmulP
   with_bool(bulk_store, [&](auto bulk) {
     constexpr bool kBulk = decltype(bulk)::value;
     switch (plan.columns) {
-      case TileColumns::n64: return launch_config<MatmulConfig<kLayout, 64>, kBulk>(context, problem);
-      case TileColumns::n128: return launch_config<MatmulConfig<kLayout, 128>, kBulk>(context, problem);
-      case TileColumns::n256: return launch_config<MatmulConfig<kLayout, 256>, kBulk>(context, problem);
+      case TileColumns::n64: return launch_config<MatmulConfig<kLayout, 64, 1>, kBulk>(context, problem);
+      case TileColumns::n128: return launch_config<MatmulConfig<kLayout, 128, 1>, kBulk>(context, problem);
+      case TileColumns::n256:
+        if (plan.cluster == 2) return launch_config<MatmulConfig<kLayout, 256, 2>, kBulk>(context, problem);
+        return launch_config<MatmulConfig<kLayout, 256, 1>, kBulk>(context, problem);
     }
   });
 }

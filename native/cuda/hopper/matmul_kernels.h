@@ -16,19 +16,24 @@ enum class TileColumns { n64 = 64, n128 = 128, n256 = 256 };
 struct MatmulPlan {
   TileColumns columns;
   int64_t tiles_m, tiles_n;
-  int group;    // rows of tiles that are done together, column after column
-  double cost;  // cycles, of waves of tiles
+  int group;           // rows of tiles that are done together, column after column
+  double cost;         // cycles, of waves of tiles
+  int64_t splits = 1;  // parts of k; above 1 a second kernel adds their products
+  int cluster =
+      1;  // blocks that share columns of b, 2 with 256 columns alone; tiles_m and group count so many tiles as one
 };
 // Of all tiles the one of least cost; where a row's bits must not depend on the others, the one for all m.
 MatmulPlan plan_matmul(const MatmulArgs& args, int multiprocessors);
-// For tests of every tile.
-void matmul_in_tiles(Context& context, const MatmulArgs& args, TileColumns columns);
+// For tests of every tile and of parts of k.
+void matmul_in_tiles(Context& context, const MatmulArgs& args, TileColumns columns, int64_t splits = 1,
+                     int cluster = 1);
 
 struct MatmulProblem {
   TensorMap a, b, c;
   void* c_data;
   int64_t m, n;
   int k_blocks, tiles_m, tiles_n, group;
+  int splits, split_blocks;         // parts of k, and k blocks of one; with several c is f32[splits, m, n]
   bool accumulate, f32_out, pairs;  // of the kernel that stores from registers
 };
 

@@ -37,6 +37,9 @@ namespace alma::ALMA_CUDA {
   X(beam_top_k, BeamTopKArgs)                  \
   X(copy_blocks, CopyBlocksArgs)               \
   X(count_non_finite, CountNonFiniteArgs)      \
+  X(norm_qkv, NormQkvArgs)                     \
+  X(norm_gate_up, NormGateUpArgs)              \
+  X(linear_add, LinearAddArgs)                 \
   X(scale, ScaleArgs)                          \
   X(dropout, DropoutArgs)                      \
   X(preference_loss, PreferenceLossArgs)

@@ -30,7 +30,9 @@ CudaStream::CudaStream(int device, const DeviceProperties& properties) : device_
   arena_ = std::make_unique<Arena>(device, stream_);
   void* report = nullptr;
   check("device", cudaMalloc(&report, sizeof(ValueError)));
-  context_ = {stream_, properties, arena_.get(), static_cast<ValueError*>(report)};
+  void* arrivals = nullptr;
+  check("device", cudaMalloc(&arrivals, kArrivalCounters * sizeof(unsigned)));
+  context_ = {stream_, properties, arena_.get(), static_cast<ValueError*>(report), static_cast<unsigned*>(arrivals)};
   clear_value_error();
   completion_ = std::make_unique<Completion>(device, *this, *staging_);
 }
@@ -42,6 +44,7 @@ CudaStream::~CudaStream() {
   load_buffer_.reset();
   arena_.reset();
   cudaFree(context_.value_error);
+  cudaFree(context_.arrivals);
   cudaStreamDestroy(stream_);
   staging_.reset();
   cudaGetLastError();
@@ -157,6 +160,8 @@ ValueError CudaStream::value_error() {
 
 void CudaStream::clear_value_error() {
   cudaMemsetAsync(context_.value_error, 0, sizeof(ValueError), stream_);
+  // What kernels made of bad values may have left some above 0.
+  cudaMemsetAsync(context_.arrivals, 0, kArrivalCounters * sizeof(unsigned), stream_);
   cudaGetLastError();
 #ifdef ALMA_EMULATOR
   emulator::forget_bad_values();

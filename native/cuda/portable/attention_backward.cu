@@ -265,7 +265,7 @@ template <int kColumns>
 void run(Context& context, const AttentionBackwardArgs& args, const AttentionBounds& bounds) {
   const char* op = "attention_backward";
   const bool hopper = hopper::takes_attention_backward(context, args.shape);
-  const int keys_of_tile = hopper ? hopper::kBackwardKeys : kKeys;
+  const int keys_of_tile = hopper ? hopper::kBackwardTile : kKeys;
   const size_t lists =
       tile_list_bytes(bounds, TileKind::rows, kRows) + tile_list_bytes(bounds, TileKind::keys, keys_of_tile);
   const size_t delta_bytes = sizeof(float) * static_cast<size_t>(bounds.total_q * bounds.heads);
@@ -286,9 +286,13 @@ void run(Context& context, const AttentionBackwardArgs& args, const AttentionBou
   const auto grid = [&](const TileList& list) {
     return grid_of(op, static_cast<int64_t>(list.capacity) * bounds.kv_heads);
   };
+  if (hopper) {
+    static_assert(kRows == hopper::kBackwardTile);
+    hopper::attention_backward_rows(context, args, bounds, rows, operands.delta);
+    return hopper::attention_backward_keys(context, args, bounds, keys, operands.delta);
+  }
   launch(context, op, {grid(rows), dim3(kThreads), sizeof(RowsTiles<kColumns>)}, rows_kernel<kColumns>, operands,
          bounds, rows.tiles, rows.count);
-  if (hopper) return hopper::attention_backward_keys(context, args, bounds, keys, operands.delta);
   launch(context, op, {grid(keys), dim3(kThreads), sizeof(KeysTiles<kColumns>)}, keys_kernel<kColumns>, operands,
          bounds, keys.tiles, keys.count);
 }

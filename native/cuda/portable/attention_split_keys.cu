@@ -1,12 +1,14 @@
 // Attention of few query rows to many keys (decoding; Flash-Decoding: Dao et al., 2023). Keys are split into pieces of 128, each of which
-// one block takes: 4 warps, 32 keys each. Pieces leave sums, totals and maxima in memory, which a second kernel merges in order. The
-// pieces of a sequence begin at its first key whatever else is in the call, so that a row's bits depend on its own keys alone.
+// one block takes: 4 warps, 32 keys each. Pieces leave sums, totals and maxima in memory, and the last block to come to a tile of rows
+// merges its pieces in order (a second kernel does, where there are too few counters to find out who is last). The pieces of a sequence
+// begin at its first key whatever else is in the call, so that a row's bits depend on its own keys alone.
 //
 // head_dim 128: 167 registers, 69 KiB, three blocks on a multiprocessor of sm_90, whose 192 KiB of copies are under way at a time: what
 // memory needs to be busy is a sixth of that. Predicted: 80 % of the bandwidth from 16 MiB of keys and values on; not yet measured. Sums
 // of pieces are 1 part in 64 of the bytes for one query row a kv head.
 //
 // Lengths are on the device only: blocks find their work by going through the sequences, a fixed grid takes it in turn.
+#include "../ptx/grid_dependency.cuh"
 #include "../shared_memory.cuh"
 #include "attention_kernels.h"
 #include "attention_tiles.cuh"
@@ -29,6 +31,7 @@ struct Pieces {
   float* sums;
   float2* states;  // maximum, total
   int64_t capacity;
+  unsigned* arrivals;  // of each first query row of a tile; null: merge_kernel merges
 };
 
 // A sequence and what is known of its pieces.
@@ -46,8 +49,10 @@ struct Found {
 
 // The sequence that item `item` of all belongs to, or the one of query row `token` where that is not negative; false where there is
 // none. All lanes of a warp come here, each looks at every 32nd sequence.
-__device__ bool find_sequence(const AttentionBounds& bounds, int64_t capacity, long long item, int token,
+// Of sequences without keys there are items only where their zeros are written as well.
+__device__ bool find_sequence(const AttentionBounds& bounds, const Pieces& out, long long item, int token,
                               ValueError* error, Found& found) {
+  const int64_t capacity = out.capacity;
   const int lane = static_cast<int>(threadIdx.x % 32);
   long long places_before = 0, items_before = 0;
   for (int base = 0; base < bounds.batch; base += 32) {
@@ -64,7 +69,8 @@ __device__ bool find_sequence(const AttentionBounds& bounds, int64_t capacity, l
     }
     places_to += places_before;
     const bool crowded = places_to > capacity;
-    const long long items = pieces == 0 ? 0 : crowded ? tiles : static_cast<long long>(tiles) * pieces;
+    const bool one_each = crowded || (pieces == 0 && out.arrivals != nullptr);
+    const long long items = one_each ? tiles : static_cast<long long>(tiles) * pieces;
     long long items_to = items;
 #pragma unroll
     for (int distance = 1; distance < 32; distance *= 2) {
@@ -120,6 +126,7 @@ struct PieceTiles {
   } warp[kWarps];
   float2 states[kWarps][kTileRows];
   float2 previous[kTileRows];
+  bool last;
 };
 
 // Column of a warp's sums in shared memory: the 8 rows that a store goes to lie in different banks.
@@ -220,44 +227,20 @@ __device__ __forceinline__ void write_piece(PieceTiles<kColumns>& tiles, const A
   __syncthreads();
 }
 
-template <int kColumns, bool kPaged>
-__global__ void __launch_bounds__(kThreads, 3)
-    pieces_kernel(const bf16* q, const bf16* k, const bf16* v, Pieces out, AttentionBounds bounds, ValueError* error) {
-  ALMA_SHARED(PieceTiles<kColumns>, tiles);
-  const int head_dim = bounds.head_dim;
-  for (long long work = blockIdx.x;; work += gridDim.x) {
-    Found found;
-    const long long item = work / bounds.kv_heads;
-    const int kv_head = static_cast<int>(work - item * bounds.kv_heads);
-    if (!find_sequence(bounds, out.capacity, item, -1, error, found)) return;
-    const Sequence& sequence = found.sequence;
-    const int tile = found.crowded ? found.item : found.item / found.pieces;
-    const int first_row = tile * kTileRows, rows = min(kTileRows, sequence.rows(bounds) - first_row);
-    copy_tile<kColumns, kTileRows, kThreads>(tiles.q, q, head_dim, static_cast<int>(threadIdx.x), [&](int row) {
-      return row < rows ? q + sequence.query_row(bounds, kv_head, first_row + row) * head_dim : nullptr;
-    });
-    const int begin = found.crowded ? 0 : found.item % found.pieces;
-    const int end = found.crowded ? found.pieces : begin + 1;
-    for (int piece = begin; piece < end; ++piece) {
-      compute_piece<kColumns, kPaged>(tiles, k, v, bounds, found, kv_head, first_row, rows, piece, error);
-      write_piece(tiles, bounds, out, found, kv_head, first_row, rows, piece);
-    }
-  }
-}
+// What the pieces of a query row have become.
+struct Result {
+  bf16* out;
+  float* log_sum_exp;
+};
 
 // A warp merges the pieces of one query row; lane l has the columns l, l + 32, …
 template <int kColumns>
-__global__ void __launch_bounds__(kThreads)
-    merge_kernel(bf16* out, float* log_sum_exp, Pieces pieces, AttentionBounds bounds, ValueError* error) {
-  const int64_t query_row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  if (query_row >= bounds.total_q * bounds.heads) return;
+__device__ __forceinline__ void merge_row(const Result& result, const Pieces& pieces, const AttentionBounds& bounds,
+                                          const Found& found, int token, int head) {
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const int token = static_cast<int>(query_row / bounds.heads), head = static_cast<int>(query_row % bounds.heads);
-  Found found;
-  if (!find_sequence(bounds, pieces.capacity, 0, token, error, found)) return;
   const int places = found.crowded ? min(found.pieces, 1) : found.pieces;
-  const int64_t first = found.place_of(token - found.sequence.q_begin, 0);
-
+  const int64_t first = found.place_of(token, 0);
+  const int64_t query_row = (static_cast<int64_t>(found.sequence.q_begin) + token) * bounds.heads + head;
   float sums[kColumns / 32] = {};
   float2 state = make_float2(kNegativeInfinity, 0);
 #pragma unroll 4
@@ -275,10 +258,72 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < kColumns / 32; ++i) {
     const int column = lane + 32 * i;
-    if (column < bounds.head_dim) out[query_row * bounds.head_dim + column] = __float2bfloat16_rn(sums[i] * inverse);
+    if (column < bounds.head_dim)
+      result.out[query_row * bounds.head_dim + column] = __float2bfloat16_rn(sums[i] * inverse);
   }
-  if (log_sum_exp != nullptr && lane == 0)
-    log_sum_exp[query_row] = state.y == 0 ? kNegativeInfinity : fmaf(state.x, kLn2, logf(state.y));
+  if (result.log_sum_exp != nullptr && lane == 0)
+    result.log_sum_exp[query_row] = state.y == 0 ? kNegativeInfinity : fmaf(state.x, kLn2, logf(state.y));
+}
+
+// Whether all other pieces of the tile have been written; they are seen then. All threads of the block come here.
+__device__ __forceinline__ bool is_last(unsigned* arrivals, int pieces, bool& last) {
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicInc(arrivals, static_cast<unsigned>(pieces - 1)) == static_cast<unsigned>(pieces - 1);
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}
+
+template <int kColumns, bool kPaged>
+__global__ void __launch_bounds__(kThreads, 3) pieces_kernel(const bf16* q, const bf16* k, const bf16* v, Pieces out,
+                                                             Result result, AttentionBounds bounds, ValueError* error) {
+  ptx::grid_dependency_wait();
+  ptx::grid_dependency_launch();
+  ALMA_SHARED(PieceTiles<kColumns>, tiles);
+  const int head_dim = bounds.head_dim;
+  for (long long work = blockIdx.x;; work += gridDim.x) {
+    Found found;
+    const long long item = work / bounds.kv_heads;
+    const int kv_head = static_cast<int>(work - item * bounds.kv_heads);
+    if (!find_sequence(bounds, out, item, -1, error, found)) return;
+    const Sequence& sequence = found.sequence;
+    const bool one_item = found.crowded || found.pieces == 0;
+    const int tile = one_item ? found.item : found.item / found.pieces;
+    const int first_row = tile * kTileRows, rows = min(kTileRows, sequence.rows(bounds) - first_row);
+    const int begin = one_item ? 0 : found.item % found.pieces;
+    const int end = one_item ? found.pieces : begin + 1;
+    if (begin < end)
+      copy_tile<kColumns, kTileRows, kThreads>(tiles.q, q, head_dim, static_cast<int>(threadIdx.x), [&](int row) {
+        return row < rows ? q + sequence.query_row(bounds, kv_head, first_row + row) * head_dim : nullptr;
+      });
+    for (int piece = begin; piece < end; ++piece) {
+      compute_piece<kColumns, kPaged>(tiles, k, v, bounds, found, kv_head, first_row, rows, piece, error);
+      write_piece(tiles, bounds, out, found, kv_head, first_row, rows, piece);
+    }
+    if (out.arrivals == nullptr) continue;
+    if (!one_item && found.pieces > 1 &&
+        !is_last(out.arrivals + sequence.query_row(bounds, kv_head, first_row), found.pieces, tiles.last))
+      continue;
+    for (int row = static_cast<int>(threadIdx.x) / 32; row < rows; row += kWarps) {
+      const int stacked = first_row + row, token = Sequence::token_of(bounds, stacked);
+      merge_row<kColumns>(result, out, bounds, found, token, kv_head * bounds.group + stacked - token * bounds.group);
+    }
+  }
+}
+
+template <int kColumns>
+__global__ void __launch_bounds__(kThreads, 8)
+    merge_kernel(Result result, Pieces pieces, AttentionBounds bounds, ValueError* error) {
+  ptx::grid_dependency_wait();
+  ptx::grid_dependency_launch();
+  const int64_t query_row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (query_row >= bounds.total_q * bounds.heads) return;
+  const int token = static_cast<int>(query_row / bounds.heads), head = static_cast<int>(query_row % bounds.heads);
+  Found found;
+  if (find_sequence(bounds, pieces, 0, token, error, found))
+    merge_row<kColumns>(result, pieces, bounds, found, token - found.sequence.q_begin, head);
 }
 
 template <int kColumns, bool kPaged>
@@ -292,18 +337,23 @@ void run(Context& context, const AttentionArgs& args, const AttentionBounds& bou
   const size_t state_bytes = sizeof(float2) * static_cast<size_t>(places);
   char* memory = static_cast<char*>(
       context.workspace->get(state_bytes + sizeof(float) * static_cast<size_t>(places * bounds.head_dim)));
-  const Pieces out{reinterpret_cast<float*>(memory + state_bytes), reinterpret_cast<float2*>(memory), capacity};
+  const bool merges = bounds.total_q * bounds.heads <= kArrivalCounters;
+  const Pieces out{reinterpret_cast<float*>(memory + state_bytes), reinterpret_cast<float2*>(memory), capacity,
+                   merges ? context.arrivals : nullptr};
+  const Result result{pointer<bf16>(args.out), pointer<float>(args.log_sum_exp)};
 
   const int64_t tiles = ceil_div(bounds.group, kTileRows) * bounds.kv_heads;
   const int64_t resident = static_cast<int64_t>(context.properties.multiprocessors) * 3;
   const int64_t most = (capacity + bounds.total_q) * tiles;
-  launch(context, "attention",
-         {grid_of("attention", most < resident ? most : resident), dim3(kThreads), sizeof(PieceTiles<kColumns>)},
-         pieces_kernel<kColumns, kPaged>, pointer<bf16>(args.q), pointer<bf16>(args.k), pointer<bf16>(args.v), out,
-         bounds, context.value_error);
-  launch(context, "attention", {grid_of("attention", ceil_div(bounds.total_q * bounds.heads, kWarps)), dim3(kThreads)},
-         merge_kernel<kColumns>, pointer<bf16>(args.out), pointer<float>(args.log_sum_exp), out, bounds,
-         context.value_error);
+  LaunchShape shape{grid_of("attention", most < resident ? most : resident), dim3(kThreads),
+                    sizeof(PieceTiles<kColumns>)};
+  shape.early_start = true;
+  launch(context, "attention", shape, pieces_kernel<kColumns, kPaged>, pointer<bf16>(args.q), pointer<bf16>(args.k),
+         pointer<bf16>(args.v), out, result, bounds, context.value_error);
+  if (out.arrivals != nullptr) return;
+  LaunchShape merge{grid_of("attention", ceil_div(bounds.total_q * bounds.heads, kWarps)), dim3(kThreads)};
+  merge.early_start = true;
+  launch(context, "attention", merge, merge_kernel<kColumns>, result, out, bounds, context.value_error);
 }
 
 }  // namespace

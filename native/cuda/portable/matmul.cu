@@ -17,7 +17,8 @@ void matmul(Context& context, const MatmulArgs& args) {
   // Where a row's bits must not depend on the others, the kernel may not depend on how many there are: the rows of decoding steps all
   // take the skinny kernel, those of prompts all take tiles.
   const bool skinny = args.invariance == Invariance::none ? args.m <= 16 : args.invariance == Invariance::few_rows;
-  if (skinny && args.layout == MatmulLayout::nt && !args.accumulate) return matmul_skinny(context, args);
+  if (skinny && args.k < kSkinnyDepth && args.layout == MatmulLayout::nt && !args.accumulate)
+    return matmul_skinny(context, args);
   if (hopper::takes_matmul(context, args)) return hopper::matmul(context, args);
   matmul_tensor_cores(context, args);
 }

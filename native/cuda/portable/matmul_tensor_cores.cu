@@ -220,12 +220,7 @@ void launch_config(Context& context, const MatmulArgs& args, bool may_split) {
     case MatmulLayout::nt: run(std::integral_constant<MatmulLayout, MatmulLayout::nt>{}); break;
     case MatmulLayout::tn: run(std::integral_constant<MatmulLayout, MatmulLayout::tn>{}); break;
   }
-  if (splits <= 1) return;
-  with_float("matmul", args.c.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    launch(context, "matmul", {grid_of("matmul", ceil_div(count, kSumThreads)), dim3(kSumThreads)}, sum_parts_kernel<T>,
-           parts, pointer<T>(args.c), count, static_cast<int>(splits), args.accumulate);
-  });
+  if (splits > 1) sum_parts(context, parts, args.c, count, splits, args.accumulate);
 }
 
 // What share of the time of all waves is spent on elements that exist.
@@ -236,6 +231,15 @@ double efficiency(const MatmulArgs& args, int64_t tile_m, int64_t tile_n, int mu
 }
 
 }  // namespace
+
+void sum_parts(Context& context, const float* parts, const TensorRef& c, int64_t count, int64_t splits,
+               bool accumulate) {
+  with_float("matmul", c.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch(context, "matmul", {grid_of("matmul", ceil_div(count, kSumThreads)), dim3(kSumThreads)}, sum_parts_kernel<T>,
+           parts, pointer<T>(c), count, static_cast<int>(splits), accumulate);
+  });
+}
 
 bool fits_tensor_cores(const MatmulArgs& args) {
   if (args.a.dtype != DType::bf16 || args.b.dtype != DType::bf16 || !aligned(16, args.a, args.b)) return false;

@@ -39,6 +39,20 @@ __device__ __forceinline__ void tensor_load_2d(void* shared, const TensorMap* ma
 #endif
 }
 
+// Into the same place of every block of the cluster whose bit is set in `blocks`; the mbarrier at the same place of each counts the bytes.
+__device__ __forceinline__ void tensor_load_2d_multicast(void* shared, const TensorMap* map, Mbarrier* barrier, int x,
+                                                         int y, uint16_t blocks ALMA_CALL_SITE) {
+#ifdef ALMA_EMULATOR
+  emulator::tma_load_multicast(shared, map, barrier, {x, y, 0}, 2, blocks, here);
+#else
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, "
+      "%4}], [%2], %5;\n" ::"r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "h"(blocks)
+      : "memory");
+#endif
+}
+
 __device__ __forceinline__ void tensor_load_3d(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y,
                                                int z ALMA_CALL_SITE) {
 #ifdef ALMA_EMULATOR

@@ -116,6 +116,7 @@ ALMA_ATOMIC(int)
 ALMA_ATOMIC(unsigned)
 ALMA_ATOMIC(unsigned long long)
 #undef ALMA_ATOMIC
+inline unsigned atomicInc(unsigned* address, unsigned last) { return alma::emulator::atomic_increment(address, last); }
 
 inline void __threadfence() { alma::emulator::fence(); }
 inline void __threadfence_block() {}

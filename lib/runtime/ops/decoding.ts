@@ -1,0 +1,138 @@
+/** The products of a decoder layer around attention, fused for decoding steps of few rows. */
+import { Tensor } from '../tensor.js'
+import { headsOf, like, mismatch, rowsAndColumns } from './arguments.js'
+import type { RopeTable } from './rope.js'
+
+export interface QkvWeights {
+  /** Of the RMSNorm, [hiddenSize]. */
+  readonly norm: Tensor
+  /** [heads · headDim, hiddenSize]. */
+  readonly query: Tensor
+  /** [keyValueHeads · headDim, hiddenSize]. */
+  readonly key: Tensor
+  readonly value: Tensor
+}
+
+export interface NormQkvOptions {
+  readonly epsilon?: number
+  /** i32 [tokens]. */
+  readonly positions: Tensor
+  readonly ropeTable: RopeTable
+  /** keys and values [rows of the cache, keyValueHeads, headDim]; rows i32 [tokens]: where each token's go. */
+  readonly cache: { readonly keys: Tensor; readonly values: Tensor; readonly rows: Tensor }
+  /** [tokens, heads, headDim]. */
+  readonly q: Tensor
+}
+
+/**
+ * n = rmsNorm(x); q = rope(n · queryᵀ), and the cache's rows become rope(n · keyᵀ) and n · valueᵀ. x [tokens, hiddenSize]. Sums are in the
+ * order `'fewRows'`; the weights must not be written by the op just before.
+ */
+export function normQkv(x: Tensor, weights: QkvWeights, options: NormQkvOptions): Tensor {
+  const { epsilon = 1e-5, positions, ropeTable, cache, q } = options
+  const [rows, cols] = rowsAndColumns(x)
+  const [tokens, heads, headDim] = headsOf('normQkv', 'q', q)
+  const [tableRows, kvHeads, cacheHeadDim] = headsOf('normQkv', 'keys', cache.keys)
+  if (tokens !== rows || positions.count !== rows || cache.rows.count !== rows) {
+    const counts = [tokens, positions.count, cache.rows.count].join(', ')
+    throw mismatch('normQkv', `x has ${rows} rows; q, positions and cache.rows have ${counts}`)
+  }
+  if (cacheHeadDim !== headDim) throw mismatch('normQkv', `keys have rows of ${cacheHeadDim}, q of ${headDim}`)
+  if (cache.values.count !== cache.keys.count) {
+    throw mismatch('normQkv', `values have ${cache.values.count} elements, keys ${cache.keys.count}`)
+  }
+  checkWeight('normQkv', 'query', weights.query, heads * headDim, cols)
+  checkWeight('normQkv', 'key', weights.key, kvHeads * headDim, cols)
+  checkWeight('normQkv', 'value', weights.value, kvHeads * headDim, cols)
+  if (weights.norm.count !== cols)
+    throw mismatch('normQkv', `norm has ${weights.norm.count} elements, expected ${cols}`)
+  const maxPositions = headDim === 0 ? 0 : ropeTable.cosine.count / (headDim / 2)
+  x.device.addon.opNormQkv(
+    x.handle,
+    weights.norm.handle,
+    weights.query.handle,
+    weights.key.handle,
+    weights.value.handle,
+    ropeTable.cosine.handle,
+    ropeTable.sine.handle,
+    positions.handle,
+    cache.rows.handle,
+    q.handle,
+    cache.keys.handle,
+    cache.values.handle,
+    rows,
+    cols,
+    heads,
+    kvHeads,
+    headDim,
+    maxPositions,
+    tableRows,
+    epsilon,
+  )
+  return q
+}
+
+export interface GateUpWeights {
+  /** Of the RMSNorm, [hiddenSize]. */
+  readonly norm: Tensor
+  /** [intermediateSize, hiddenSize]. */
+  readonly gate: Tensor
+  readonly up: Tensor
+}
+
+/**
+ * silu(n · gateᵀ) · (n · upᵀ) with n = rmsNorm(x); x [tokens, hiddenSize] → [tokens, intermediateSize]. Sums are in the order `'fewRows'`;
+ * the weights must not be written by the op just before.
+ */
+export function normGateUp(
+  x: Tensor,
+  weights: GateUpWeights,
+  { epsilon = 1e-5, out }: { readonly epsilon?: number; readonly out?: Tensor } = {},
+): Tensor {
+  const [rows, cols] = rowsAndColumns(x)
+  const [features] = rowsAndColumns(weights.gate)
+  checkWeight('normGateUp', 'gate', weights.gate, features, cols)
+  checkWeight('normGateUp', 'up', weights.up, features, cols)
+  if (weights.norm.count !== cols) {
+    throw mismatch('normGateUp', `norm has ${weights.norm.count} elements, expected ${cols}`)
+  }
+  const result = out ?? Tensor.empty(x.device, [rows, features], x.dtype)
+  if (result.count !== rows * features) {
+    throw mismatch('normGateUp', `out has shape [${result.shape.join(', ')}], expected [${rows}, ${features}]`)
+  }
+  x.device.addon.opNormGateUp(
+    x.handle,
+    weights.norm.handle,
+    weights.gate.handle,
+    weights.up.handle,
+    result.handle,
+    rows,
+    cols,
+    features,
+    epsilon,
+  )
+  return result
+}
+
+/**
+ * residual + x · weightᵀ; x [rows, inFeatures], weight [outFeatures, inFeatures]; `out` may be `residual`. Sums are in the order
+ * `'fewRows'`; the weight must not be written by the op just before.
+ */
+export function linearAdd(x: Tensor, weight: Tensor, residual: Tensor, out: Tensor = like(residual)): Tensor {
+  const [rows, cols] = rowsAndColumns(x)
+  const [features] = rowsAndColumns(weight)
+  checkWeight('linearAdd', 'weight', weight, features, cols)
+  for (const [name, tensor] of Object.entries({ residual, out })) {
+    if (tensor.count !== rows * features) {
+      throw mismatch('linearAdd', `${name} has shape [${tensor.shape.join(', ')}], expected [${rows}, ${features}]`)
+    }
+  }
+  x.device.addon.opLinearAdd(x.handle, weight.handle, residual.handle, out.handle, rows, cols, features)
+  return out
+}
+
+function checkWeight(op: string, name: string, weight: Tensor, rows: number, cols: number): void {
+  const [foundRows, foundCols] = rowsAndColumns(weight)
+  if (foundRows === rows && foundCols === cols) return
+  throw mismatch(op, `${name} has shape [${weight.shape.join(', ')}], expected [${rows}, ${cols}]`)
+}

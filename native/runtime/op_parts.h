@@ -1,0 +1,75 @@
+// The fused ops of decoding, done by the ops that they are made of: the CPU device does them so, and a GPU where its kernels do not take
+// the arguments. `Ops` has the ops that are called; `scratch` holds scratch_bytes(args).
+#pragma once
+
+#include <cstddef>
+
+#include "ops.h"
+
+namespace alma::parts {
+
+namespace detail {
+
+// Pieces of memory begin at multiples of 256 bytes.
+inline size_t piece(const TensorRef& like, int64_t count) {
+  return (static_cast<size_t>(count) * size_of(like.dtype) + 255) / 256 * 256;
+}
+inline TensorRef take(void*& scratch, const TensorRef& like, int64_t count) {
+  const TensorRef ref{scratch, like.dtype};
+  scratch = static_cast<char*>(scratch) + piece(like, count);
+  return ref;
+}
+inline MatmulArgs linear(const TensorRef& x, const TensorRef& weight, const TensorRef& out, int64_t rows,
+                         int64_t out_features, int64_t in_features) {
+  return {x, weight, out, rows, out_features, in_features, MatmulLayout::nt, false, Invariance::few_rows};
+}
+
+}  // namespace detail
+
+inline size_t scratch_bytes(const NormQkvArgs& args) {
+  return detail::piece(args.x, args.rows * args.cols) +
+         2 * detail::piece(args.x, args.rows * args.kv_heads * args.head_dim);
+}
+inline size_t scratch_bytes(const NormGateUpArgs& args) {
+  return detail::piece(args.x, args.rows * args.cols) + detail::piece(args.x, args.rows * args.out_features);
+}
+inline size_t scratch_bytes(const LinearAddArgs& args) { return detail::piece(args.x, args.rows * args.out_features); }
+
+template <class Ops>
+void norm_qkv(Ops& ops, const NormQkvArgs& args, void* scratch) {
+  const int64_t width = args.heads * args.head_dim, kv_width = args.kv_heads * args.head_dim;
+  const TensorRef normed = detail::take(scratch, args.x, args.rows * args.cols);
+  const TensorRef k = detail::take(scratch, args.x, args.rows * kv_width);
+  const TensorRef v = detail::take(scratch, args.x, args.rows * kv_width);
+  const auto turn = [&](const TensorRef& x, int64_t heads) {
+    ops.rope(
+        {x, x, args.cosine, args.sine, args.positions, args.rows, heads, args.head_dim, args.max_positions, false});
+  };
+  ops.rms_norm({args.x, {}, args.norm_weight, normed, {}, {}, args.rows, args.cols, args.epsilon});
+  ops.matmul(detail::linear(normed, args.query_weight, args.q, args.rows, width, args.cols));
+  ops.matmul(detail::linear(normed, args.key_weight, k, args.rows, kv_width, args.cols));
+  ops.matmul(detail::linear(normed, args.value_weight, v, args.rows, kv_width, args.cols));
+  turn(args.q, args.heads);
+  turn(k, args.kv_heads);
+  ops.scatter_rows({k, args.cache_rows, args.keys, args.table_rows, kv_width, args.rows});
+  ops.scatter_rows({v, args.cache_rows, args.values, args.table_rows, kv_width, args.rows});
+}
+
+template <class Ops>
+void norm_gate_up(Ops& ops, const NormGateUpArgs& args, void* scratch) {
+  const TensorRef normed = detail::take(scratch, args.x, args.rows * args.cols);
+  const TensorRef up = detail::take(scratch, args.x, args.rows * args.out_features);
+  ops.rms_norm({args.x, {}, args.norm_weight, normed, {}, {}, args.rows, args.cols, args.epsilon});
+  ops.matmul(detail::linear(normed, args.gate_weight, args.out, args.rows, args.out_features, args.cols));
+  ops.matmul(detail::linear(normed, args.up_weight, up, args.rows, args.out_features, args.cols));
+  ops.swi_glu({args.out, up, args.out, args.rows * args.out_features});
+}
+
+template <class Ops>
+void linear_add(Ops& ops, const LinearAddArgs& args, void* scratch) {
+  const TensorRef branch = detail::take(scratch, args.x, args.rows * args.out_features);
+  ops.matmul(detail::linear(args.x, args.weight, branch, args.rows, args.out_features, args.in_features));
+  ops.add({args.residual, branch, args.out, args.rows * args.out_features});
+}
+
+}  // namespace alma::parts
