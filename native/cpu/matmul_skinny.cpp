@@ -8,12 +8,10 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-// A piece is so many columns that the activations of all rows stay in L1 (16 KiB on AVX2) while kBlockSteps rows of every stream
-// pass them.
+// Rows of a go in groups, whose sums with several rows of b fit the registers. A piece is so many columns that the activations of a group
+// stay in L1 (16 KiB on AVX2) while kBlockSteps rows of every stream of b pass them; those stay there for the other groups.
 constexpr int64_t kActivations = 512 * W;
 constexpr int64_t kBlockSteps = 4;
-constexpr int kMostRows =
-    5;  // of a group of activation rows: their sums with several rows of b have to fit the registers
 constexpr int64_t kMaxGroups = ceil_div(kSkinnyRows, 4);
 
 // Columns of a cache line of weights, the step of the inner loop, and how far ahead weights are fetched: a processor sees no further
@@ -47,30 +45,25 @@ int64_t group_rows(int64_t m) {
   return round_up(m, five) <= round_up(m, four) ? five : four;
 }
 
-// The column of lane `lane` of vector `v` of a line. Pairs of bf16 are widened in place: the even ones of 2 W columns make a vector, the
-// odd ones the next.
-template <class TB>
-ALMA_INLINE int64_t column_of(int64_t v, int64_t lane) {
-  return sizeof(TB) == 4 ? v * W + lane : v / 2 * (2 * W) + 2 * lane + v % 2;
-}
-
-// a as [group][column / W][kM][W], columns in the order of column_of: what one step needs lies together. Rows of a power of two would
-// all fall into the same cache set. Rows beyond m and columns beyond k are zero.
+// a as [group][column / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set. For
+// bf16 weights, whose pairs are widened in place, the even ones of 2 W columns make a vector and the odd ones the next. Rows beyond m and
+// columns beyond k are zero.
 template <class TB, class TA>
 void pack_activations(const TA* a, int64_t m, int64_t kM, int64_t k, float* out) {
   for (int64_t first = 0; first < m; first += kM)
     for (int64_t p = 0; p < k; p += kLine<TB>, out += kM * kLine<TB>)
       for (int64_t i = 0; i < kM; ++i) {
-        float line[kLine<TB>] = {};
-        if (first + i < m) {
-          const TA* from = a + (first + i) * k + p;
-          if (k - p >= kLine<TB>)
-            for (int64_t c = 0; c < kLine<TB>; c += W) store(line + c, load(from + c));
-          else
-            for (int64_t c = 0; c < k - p; ++c) line[c] = to_float(from[c]);
-        }
-        for (int64_t v = 0; v < kLine<TB> / W; ++v)
-          for (int64_t lane = 0; lane < W; ++lane) out[(v * kM + i) * W + lane] = line[column_of<TB>(v, lane)];
+        F line[kLine<TB> / W] = {};
+        const TA* const from = a + (first + i) * k + p;
+        for (int64_t v = 0; first + i < m && v < kLine<TB> / W && p + v * W < k; ++v)
+          line[v] = load(from + v * W, static_cast<int>(min<int64_t>(W, k - p - v * W)));
+        if constexpr (sizeof(TB) == 2)
+          for (int64_t v = 0; v < kLine<TB> / W; v += 2) {
+            const F even = unzip_even(line[v], line[v + 1]);
+            line[v + 1] = unzip_odd(line[v], line[v + 1]);
+            line[v] = even;
+          }
+        for (int64_t v = 0; v < kLine<TB> / W; ++v) store(out + (v * kM + i) * W, line[v]);
       }
 }
 
@@ -133,19 +126,17 @@ ALMA_INLINE void multiply_line(const float* a, const bf16* const (&row)[kRows], 
   }
 }
 
-// sums += the products of the columns [begin, end) of kRows rows of b with all rows of a, by lines; what lies at the same columns of `ahead`
-// is fetched meanwhile, where that is asked for.
+// sums += the products of the columns [begin, end) of kRows rows of b with all rows of a, by lines. For every `each` lines, what lies
+// at `ahead` is fetched and `ahead` moves on by a line.
 template <int kM, int kRows, class TB>
-ALMA_INLINE void dot_lines(const float* a, const TB* const (&row)[kRows], const TB* const (&ahead)[kRows], bool fetch,
+ALMA_INLINE void dot_lines(const float* a, const TB* const (&row)[kRows], const TB* const (&ahead)[kRows], int64_t each,
                            int64_t begin, int64_t end, Sums<kM, kRows>& sums) {
-  if (!fetch) {
-    for (int64_t p = begin; p < end; p += kLine<TB>) multiply_line<kM, kRows>(a + p * kM, row, p, sums);
-    return;
-  }
-  for (int64_t p = begin; p < end; p += kLine<TB>) {
+  int64_t at = 0;
+  for (int64_t p = begin; p < end; at += kLine<TB>) {
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead[r] + p);
-    multiply_line<kM, kRows>(a + p * kM, row, p, sums);
+    for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead[r] + at);
+    const int64_t stop = min(end, p + each * kLine<TB>);
+    for (; p < stop; p += kLine<TB>) multiply_line<kM, kRows>(a + p * kM, row, p, sums);
   }
 }
 
@@ -174,27 +165,29 @@ struct Product {
   int64_t k, groups, group_stride, depth;
   const Output& out;
 
-  // The sums of one piece. What comes after it is fetched by the first group that passes.
-  ALMA_INLINE void piece(const Product& self, const TB* const (&row)[kRows], const TB* const (&next)[kRows], int64_t p,
-                         Sums<kM, kRows>* sums) {
-    const int64_t columns = min(self.depth, self.k - p), whole = columns / kLine<TB> * kLine<TB>;
+  // The sums of a piece of rows of b with all of a's rows, where these are one group. kAhead lines further on are fetched meanwhile, then
+  // what comes `next`.
+  ALMA_INLINE void single(const Product& self, const Pointers& row, const Pointers& next, int64_t p, int64_t whole,
+                          Sums<kM, kRows>& sums) {
     const int64_t near = max<int64_t>(0, whole - kAhead<TB>);
-    Pointers further, after;
-    for (int r = 0; r < kRows; ++r) {
-      further[r] = row[r] + kAhead<TB>;
-      after[r] = next[r] - near;
-    }
-    for (int64_t g = 0; g < self.groups; ++g) {
-      const float* a = self.a + g * self.group_stride + p * kM;
-      Sums<kM, kRows> local = sums[g];
-      dot_lines<kM, kRows, TB>(a, row, further, g == 0, 0, near, local);
-      dot_lines<kM, kRows, TB>(a, row, after, g == 0, near, whole, local);
-      sums[g] = local;
-    }
-    if (whole == columns) return;
-    for (int r = 0; r < kRows; ++r) further[r] = row[r] + whole;
-    for (int64_t g = 0; g < self.groups; ++g)
-      dot_rest<kM, kRows, TB>(self.a + g * self.group_stride + (p + whole) * kM, further, columns - whole, sums[g]);
+    Pointers further;
+    for (int r = 0; r < kRows; ++r) further[r] = row[r] + kAhead<TB>;
+    const float* const x = self.a + p * kM;
+    Sums<kM, kRows> local = sums;
+    dot_lines<kM, kRows, TB>(x, row, further, 1, 0, near, local);
+    dot_lines<kM, kRows, TB>(x, row, next, 1, near, whole, local);
+    sums = local;
+  }
+
+  // The same with one group of several; it fetches its share of what comes next.
+  ALMA_INLINE void one_of(const Product& self, int64_t g, const Pointers& row, const Pointers& next, int64_t p,
+                          int64_t whole, Sums<kM, kRows>& sums) {
+    Pointers share;
+    const int64_t lines = ceil_div(whole / kLine<TB>, self.groups);
+    for (int r = 0; r < kRows; ++r) share[r] = next[r] + g * lines * kLine<TB>;
+    Sums<kM, kRows> local = sums;
+    dot_lines<kM, kRows, TB>(self.a + g * self.group_stride + p * kM, row, share, self.groups, 0, whole, local);
+    sums = local;
   }
 
   void range(int64_t begin, int64_t end) const {
@@ -208,18 +201,29 @@ struct Product {
       Sums<kM, kRows> sums[kBlockSteps][kMaxGroups];
       for (int64_t step = first; step < last; ++step)
         for (int64_t g = 0; g < groups; ++g) sums[step - first][g] = {};
-      for (int64_t p = 0; p < k; p += depth)
-        for (int64_t step = first; step < last; ++step) {
-          Pointers row, next;
-          point(step, p, row);
-          if (step + 1 < last)
-            point(step + 1, p, next);
-          else if (p + depth < k)
-            point(first, p + depth, next);
-          else
-            point(last, 0, next);
-          piece(*this, row, next, p, sums[step - first]);
-        }
+      for (int64_t p = 0; p < k; p += depth) {
+        const int64_t columns = min(depth, k - p), whole = columns / kLine<TB> * kLine<TB>;
+        const bool ends = p + depth >= k;
+        for (int64_t g = 0; g < groups; ++g)
+          for (int64_t step = first; step < last; ++step) {
+            Pointers row, next;
+            point(step, p, row);
+            Sums<kM, kRows>& total = sums[step - first][g];
+            if (groups == 1) {
+              if (step + 1 < last)
+                point(step + 1, p, next);
+              else
+                point(ends ? last : first, ends ? 0 : p + depth, next);
+              single(*this, row, next, p, whole, total);
+            } else {
+              point(ends ? step + kBlockSteps : step, ends ? 0 : p + depth, next);
+              one_of(*this, g, row, next, p, whole, total);
+            }
+            if (whole == columns) continue;
+            for (int r = 0; r < kRows; ++r) row[r] += whole;
+            dot_rest<kM, kRows, TB>(a + g * group_stride + (p + whole) * kM, row, columns - whole, total);
+          }
+      }
       for (int64_t step = first; step < last; ++step)
         for (int64_t r = 0; r < kRows; ++r) {
           const int64_t column = begin + r * steps + step;
@@ -233,7 +237,7 @@ struct Product {
 template <int kM, class TB>
 void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
   const int64_t groups = ceil_div(out.m, kM), whole = round_up(k, kLine<TB>);
-  const int64_t pieces = ceil_div(whole * groups * kM, kActivations);
+  const int64_t pieces = ceil_div(whole * kM, kActivations);
   const int64_t depth = max(kLine<TB>, round_up(ceil_div(whole, max<int64_t>(1, pieces)), kLine<TB>));
   const Product<kM, TB> product{a, b, k, groups, kM * whole, depth, out};
   // 8 ranges a thread, for balance.
@@ -252,7 +256,6 @@ void multiply_rows(ThreadPool& pool, const MatmulArgs& args) {
   });
   const Output out{args.c, args.m, args.n, args.accumulate};
   const TB* b = pointer<TB>(args.b);
-  static_assert(kMostRows == 5);
   switch (rows) {
     case 1: return multiply<1>(pool, a, b, k, out);
     case 2: return multiply<2>(pool, a, b, k, out);

@@ -136,7 +136,13 @@ ALMA_INLINE float to_float(bf16 value) {
   return result;
 }
 ALMA_INLINE void from_float(float* out, float value) { *out = value; }
-ALMA_INLINE void from_float(bf16* out, float value) { out->bits = narrow(splat(value))[0]; }
+ALMA_INLINE void from_float(
+    bf16* out, float value) {  // as narrow() does it; a vector for one number would take three times as long
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  out->bits = static_cast<uint16_t>(nan ? bits >> 16 | 0x40u : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
 
 // Horizontal operations end a row or a block; those that are loops are out of line, because unrolled at every use they cost seconds
 // of compile time.
@@ -219,6 +225,26 @@ ALMA_INLINE F zip_high(F a, F b) {
   return ALMA_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #else
   return ALMA_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#endif
+}
+
+// Of a and b, one after the other, the elements with even and with odd numbers.
+ALMA_INLINE F unzip_even(F a, F b) {
+#if ALMA_SIMD_WIDTH == 4
+  return ALMA_SHUFFLE(a, b, 0, 2, 4, 6);
+#elif ALMA_SIMD_WIDTH == 8
+  return ALMA_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#else
+  return ALMA_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#endif
+}
+ALMA_INLINE F unzip_odd(F a, F b) {
+#if ALMA_SIMD_WIDTH == 4
+  return ALMA_SHUFFLE(a, b, 1, 3, 5, 7);
+#elif ALMA_SIMD_WIDTH == 8
+  return ALMA_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+  return ALMA_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #endif
 }
 
