@@ -76,15 +76,16 @@ def torch_product(torch, dtype, layout, m, n, k):
     return lambda: torch.matmul(a, b, out=out)
 
 
-def best_seconds(run, limit=0.6):
-    run()
-    best, end, calls = float("inf"), time.perf_counter() + limit, 0
-    while calls < 4 or time.perf_counter() < end:
-        begin = time.perf_counter()
+def best_seconds(run, limit=0.6, patience=10):
+    """Of four calls at least after one that warms up; of fewer where they take longer than `patience`."""
+    times, begin = [], time.perf_counter()
+    elapsed = 0
+    while (len(times) < 5 or elapsed < limit) and elapsed < patience:
+        start = time.perf_counter()
         run()
-        best = min(best, time.perf_counter() - begin)
-        calls += 1
-    return best
+        times.append(time.perf_counter() - start)
+        elapsed = time.perf_counter() - begin
+    return min(times[1:] or times)
 
 
 def main():

@@ -131,13 +131,15 @@ def answer(request):
         return {"name": NAME, "seconds": None, "reason": REASON}
     try:
         run = (training if request["op"] == "train" else prompt)(request)
-        run()
-        best = float("inf")
-        for _ in range(request["repeats"]):
+        # The first run warms up, and is all there is where it takes longer than a minute: bf16 on a processor without instructions for it.
+        times, end = [], time.perf_counter() + 60
+        for _ in range(1 + request["repeats"]):
             begin = time.perf_counter()
             run()
-            best = min(best, time.perf_counter() - begin)
-        return {"name": NAME, "seconds": best}
+            times.append(time.perf_counter() - begin)
+            if time.perf_counter() > end:
+                break
+        return {"name": NAME, "seconds": min(times[1:] or times)}
     except Exception as error:
         return {"name": NAME, "seconds": None, "reason": str(error)[:500]}
 

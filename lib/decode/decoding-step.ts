@@ -12,6 +12,7 @@ type Part = 'ids' | 'positions' | 'cacheRows' | 'kBegin' | 'kEnd' | 'cuSeqlens' 
  * token.
  */
 export class DecodingStep {
+  readonly rows: number
   readonly #model: LlamaForCausalLM
   readonly #cache: KeyValueCache
   readonly #inputs: UploadBuffer<Part>
@@ -28,6 +29,7 @@ export class DecodingStep {
     { rows, blocksPerRow, stride }: { rows: number; blocksPerRow: number; stride: number },
   ) {
     const { device, config } = model
+    this.rows = rows
     this.#model = model
     this.#cache = cache
     this.#blocksPerRow = blocksPerRow
@@ -41,24 +43,17 @@ export class DecodingStep {
       table: [rows, blocksPerRow],
       copies: [rows, 2],
     })
-    for (let i = 0; i <= rows; i++) this.#inputs.host('cuSeqlens')[i] = i
+    for (let i = 0; i <= rows; i++) this.#inputs.host.cuSeqlens[i] = i
     const beams = settings.numBeams
     this.#choice = new TokenChoice(device, settings, { rows, beams, vocab: config.vocabSize, stride })
   }
 
   /** Enqueues the step. Every row has a newest token, which goes into the cache. Returns how many blocks are copied. */
   launch(rows: readonly Row[], pool: BlockPool): number {
-    const inputs = this.#inputs
-    const [ids, positions, cacheRows, kEnd] = [
-      inputs.host('ids'),
-      inputs.host('positions'),
-      inputs.host('cacheRows'),
-      inputs.host('kEnd'),
-    ]
-    const [table, copies] = [inputs.host('table'), inputs.host('copies')]
-    let copied = 0
+    const { ids, positions, cacheRows, kEnd, table, copies } = this.#inputs.host
+    let [copied, i] = [0, 0]
     copies.fill(-1)
-    for (const [i, { request, branch }] of rows.entries()) {
+    for (const { request, branch } of rows) {
       const position = request.prompt.ids.length + branch.tokens.length - 1
       const from = branch.extend(pool, position)
       const block = branch.blocks[Math.floor(position / pool.blockSize)] ?? 0
@@ -70,9 +65,9 @@ export class DecodingStep {
       positions[i] = position
       cacheRows[i] = this.#cache.row(block, position % pool.blockSize)
       kEnd[i] = position + 1
-      table.set(branch.blocks, i * this.#blocksPerRow)
+      table.set(branch.blocks, i++ * this.#blocksPerRow)
     }
-    inputs.upload()
+    this.#inputs.upload()
     this.#choice.write(rows)
     if (this.#graph === undefined) {
       this.#model.reservePositions(this.#positions)
@@ -99,22 +94,22 @@ export class DecodingStep {
   }
 
   #enqueue(): void {
-    const inputs = this.#inputs
+    const inputs = this.#inputs.tensors
     const size = this.#cache.blockSize
-    this.#cache.copyBlocks(inputs.tensor('copies'))
+    this.#cache.copyBlocks(inputs.copies)
     using logits: Tensor = this.#model.forward(
       {
-        ids: inputs.tensor('ids'),
-        positions: inputs.tensor('positions'),
+        ids: inputs.ids,
+        positions: inputs.positions,
         bounds: {
-          cuSeqlensQ: inputs.tensor('cuSeqlens'),
-          kBegin: inputs.tensor('kBegin'),
-          kEnd: inputs.tensor('kEnd'),
-          blocks: { table: inputs.tensor('table'), size },
+          cuSeqlensQ: inputs.cuSeqlens,
+          kBegin: inputs.kBegin,
+          kEnd: inputs.kEnd,
+          blocks: { table: inputs.table, size },
         },
         longest: this.#positions,
       },
-      { cache: { store: this.#cache, rows: inputs.tensor('cacheRows') }, invariance: 'fewRows' },
+      { cache: { store: this.#cache, rows: inputs.cacheRows }, invariance: 'fewRows' },
     )
     this.#choice.enqueue(logits)
   }

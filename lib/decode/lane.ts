@@ -8,6 +8,12 @@ import type { ChoiceSettings, Row } from './token-choice.js'
 /** Captured steps that are kept, one for each number of rows that came up lately. */
 const KEPT_STEPS = 16
 
+/** Where in what is chosen a request finds its part: its first row, or in beam search the number of its group. */
+interface Place {
+  readonly request: DecodingRequest
+  readonly at: number
+}
+
 /** What a lane has of its scheduler. */
 export interface LaneHost {
   readonly model: LlamaForCausalLM
@@ -32,6 +38,7 @@ export class Lane {
   readonly #waiting: DecodingRequest[] = []
   readonly #running: DecodingRequest[] = []
   readonly #steps = new Map<number, DecodingStep>()
+  #latest: DecodingStep | undefined
   /** What the captured steps were made for. */
   #blocksPerRow = 0
   #stride = 0
@@ -67,6 +74,7 @@ export class Lane {
   dispose(): void {
     for (const step of this.#steps.values()) step.dispose()
     this.#steps.clear()
+    this.#latest = undefined
   }
 
   async #run(): Promise<void> {
@@ -94,39 +102,37 @@ export class Lane {
       return
     }
     const { pool, cache } = memory
-    const decoding = this.#running.filter(({ rows: [branch] }) => branch !== undefined && branch.tokens.length > 0)
-    const rows = decoding.flatMap((request) => request.rows.map((branch): Row => ({ request, branch })))
-    const places = this.#placesOf(decoding, ({ rows: { length } }) => length)
+    // Plain loops here and in what a step calls: they run once a token, too seldom for the engine to make anything better fast.
+    const rows: Row[] = []
+    const places: Place[] = []
+    for (const request of this.#running) {
+      if (!request.isDecoding) continue
+      places.push({ request, at: this.settings.candidates > 0 ? places.length : rows.length })
+      for (const branch of request.rows) rows.push({ request, branch })
+    }
     const step = rows.length === 0 ? undefined : this.#stepFor(memory, rows)
     const copiedBlocks = step?.launch(rows, pool) ?? 0
     const pass = enqueuePrefill(model, cache, pool, this.#running, this.settings)
-    const firstPlaces = this.#placesOf(pass?.completed ?? [], ({ firstRows }) => firstRows)
+    const firstPlaces = pass === undefined ? [] : this.#firstPlaces(pass.completed)
     this.#host.count({ prefilledTokens: pass?.tokens ?? 0, steps: step === undefined ? 0 : 1, copiedBlocks })
     // Last of all: the first read wakes the device, and where processors are few, what is still to be done here would have to share one
     // with it.
-    const [chosen, first] = await Promise.all([step?.read(), pass?.read])
+    const stepped = step?.read()
+    const [chosen, first] = pass === undefined ? [await stepped] : await Promise.all([stepped, pass.read])
     if (chosen !== undefined) this.#advance(memory, places, chosen)
     if (first !== undefined) this.#advance(memory, firstPlaces, first)
   }
 
-  /** Where in what is chosen each request finds its part: its first row, or in beam search the number of its group. */
-  #placesOf(
-    requests: readonly DecodingRequest[],
-    rowsOf: (request: DecodingRequest) => number,
-  ): { request: DecodingRequest; at: number }[] {
+  #firstPlaces(completed: readonly DecodingRequest[]): Place[] {
     let at = 0
-    return requests.map((request) => {
+    return completed.map((request) => {
       const place = { request, at }
-      at += this.settings.candidates > 0 ? 1 : rowsOf(request)
+      at += this.settings.candidates > 0 ? 1 : request.firstRows
       return place
     })
   }
 
-  #advance(
-    { pool }: CacheMemory,
-    places: readonly { readonly request: DecodingRequest; readonly at: number }[],
-    chosen: Chosen,
-  ): void {
+  #advance({ pool }: CacheMemory, places: readonly Place[], chosen: Chosen): void {
     for (const { request, at } of places) {
       if (request.cancelled) continue
       request.advance(pool, chosen, at)
@@ -144,13 +150,13 @@ export class Lane {
   /** Lets waiting requests in, in their order, as long as the token budget of the next one allows it. */
   #admit(): CacheMemory | undefined {
     const [first] = this.#waiting
-    if (first === undefined && this.#running.length === 0) return undefined
+    if (first === undefined) return this.#running.length === 0 ? undefined : this.#host.memoryFor([])
     const admissible = this.#admissible()
     let memory: CacheMemory
     try {
       memory = this.#host.memoryFor(admissible)
     } catch (error) {
-      first?.job.failed(error)
+      first.job.failed(error)
       return undefined
     }
     for (const [i, request] of admissible.entries()) {
@@ -197,10 +203,12 @@ export class Lane {
       this.#blocksPerRow = Math.max(blocksPerRow, this.#blocksPerRow)
       this.#stride = Math.max(stride, this.#stride)
     }
+    if (this.#latest?.rows === rows.length) return this.#latest
     const kept = this.#steps.get(rows.length)
     if (kept !== undefined) {
       this.#steps.delete(rows.length)
       this.#steps.set(rows.length, kept)
+      this.#latest = kept
       return kept
     }
     const [oldest] = this.#steps
@@ -211,6 +219,7 @@ export class Lane {
     const extents = { rows: rows.length, blocksPerRow: this.#blocksPerRow, stride: this.#stride }
     const step = new DecodingStep(model, cache, this.settings, extents)
     this.#steps.set(rows.length, step)
+    this.#latest = step
     return step
   }
 }

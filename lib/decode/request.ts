@@ -76,6 +76,12 @@ export abstract class DecodingRequest {
     return this.branches.length === 0
   }
 
+  /** Whether the first token has been chosen and there is one more to come. */
+  get isDecoding(): boolean {
+    const [branch] = this.branches
+    return branch !== undefined && branch.tokens.length > 0
+  }
+
   get rows(): readonly Branch[] {
     return this.branches
   }

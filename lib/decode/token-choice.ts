@@ -89,7 +89,7 @@ export class TokenChoice {
       lengths: [processed],
       history: [processed, this.#stride],
     })
-    this.#inputs.host('suppress').set(settings.suppress)
+    this.#inputs.host.suppress.set(settings.suppress)
     this.#beamScoresHost = new Float32Array(searches ? rows : 0)
     this.#beamScores = searches ? Tensor.empty(device, [rows], 'f32') : undefined
     const chosen = groups * this.#k
@@ -101,7 +101,7 @@ export class TokenChoice {
 
   write(rows: readonly Row[]): void {
     const inputs = this.#inputs
-    const [streams, positions] = [inputs.host('streams'), inputs.host('positions')]
+    const { streams, positions } = inputs.host
     const perDraw = this.#settings.candidates > 0 ? this.#beams : 1
     for (let i = 0; i < streams.length; i++) {
       const row = rows[i * perDraw]
@@ -125,7 +125,7 @@ export class TokenChoice {
       this.#process(logits)
       if (sampling === undefined) ops.argmax(logits, { out: ids, logprob: numbers })
       else {
-        const [stream, position] = [this.#inputs.tensor('streams'), this.#inputs.tensor('positions')]
+        const [stream, position] = [this.#inputs.tensors.streams, this.#inputs.tensors.positions]
         ops.sample(logits, { ...sampling, stream, position, out: ids, logprob: numbers })
       }
       return
@@ -140,21 +140,22 @@ export class TokenChoice {
       out: { totals: numbers, tokens: ids, parents: this.#parents },
       ...(sampling && {
         noise: {
-          stream: this.#inputs.tensor('streams'),
-          position: this.#inputs.tensor('positions'),
+          stream: this.#inputs.tensors.streams,
+          position: this.#inputs.tensors.positions,
           seed: sampling.seed,
         },
       }),
     })
   }
 
-  async read(): Promise<Chosen> {
-    const { buffer } = await this.#chosen.readInts()
-    const { count } = this.#ids
-    const ids = new Int32Array(buffer, 0, count)
-    const numbers = new Float32Array(buffer, 8 * count, count)
-    if (this.#settings.candidates === 0) return { ids, logprobs: numbers }
-    return { totals: numbers, tokens: ids, parents: new Int32Array(buffer, 4 * count, count), k: this.#k }
+  read(): Promise<Chosen> {
+    return this.#chosen.readBytes().then(({ buffer }) => {
+      const { count } = this.#ids
+      const ids = new Int32Array(buffer, 0, count)
+      const numbers = new Float32Array(buffer, 8 * count, count)
+      if (this.#settings.candidates === 0) return { ids, logprobs: numbers }
+      return { totals: numbers, tokens: ids, parents: new Int32Array(buffer, 4 * count, count), k: this.#k }
+    })
   }
 
   dispose(): void {
@@ -167,13 +168,13 @@ export class TokenChoice {
     const { repetitionPenalty, noRepeatNgramSize, suppress } = this.#settings
     const inputs = this.#inputs
     ops.processLogits(scores, {
-      history: inputs.tensor('history'),
-      historyLength: inputs.tensor('lengths'),
+      history: inputs.tensors.history,
+      historyLength: inputs.tensors.lengths,
       repetitionPenalty,
       noRepeatNgramSize,
       ...(suppress.length > 0 && {
-        suppress: inputs.tensor('suppress'),
-        suppressBelow: inputs.tensor('suppressBelow'),
+        suppress: inputs.tensors.suppress,
+        suppressBelow: inputs.tensors.suppressBelow,
       }),
     })
   }
@@ -181,11 +182,11 @@ export class TokenChoice {
   #writeHistory(row: number, { request, branch }: Row): void {
     const { ids, pads } = request.prompt
     const { padTokenId = 0, minNewTokens } = request.decoding
-    const history = this.#inputs.host('history').subarray(row * this.#stride, (row + 1) * this.#stride)
+    const history = this.#inputs.host.history.subarray(row * this.#stride, (row + 1) * this.#stride)
     history.fill(padTokenId, 0, pads)
     history.set(ids, pads)
     history.set(branch.tokens, pads + ids.length)
-    this.#inputs.host('lengths')[row] = pads + ids.length + branch.tokens.length
-    this.#inputs.host('suppressBelow')[row] = pads + ids.length + minNewTokens
+    this.#inputs.host.lengths[row] = pads + ids.length + branch.tokens.length
+    this.#inputs.host.suppressBelow[row] = pads + ids.length + minNewTokens
   }
 }
