@@ -51,9 +51,10 @@ export async function runBench(argv: readonly string[], output: Output = process
   const onCpu = device.name === 'cpu'
   for (const name of names ?? Object.keys(groups).filter((group) => (group === 'gpu') !== onCpu)) {
     for (const bench of groups[name] ?? []) await bench({ device, report, quick })
+    // What has been measured is there when a later group is interrupted.
+    if (file !== undefined) await writeResults(file, device, report, argv)
   }
   report.finish()
-  if (file !== undefined) await writeResults(file, device, report, argv)
 }
 
 const usage = `npm run bench -- [group …] [options]

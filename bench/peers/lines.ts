@@ -16,6 +16,9 @@ export function peerProgram(file: string): string {
   return fileURLToPath(new URL(`../../../bench/peers/${file}`, import.meta.url))
 }
 
+/** A peer that takes longer for an answer is ended, and has no figure. */
+const patience = 120_000
+
 export class LinePeer implements AsyncDisposable {
   readonly #name: string
   readonly #child: ChildProcess
@@ -44,7 +47,12 @@ export class LinePeer implements AsyncDisposable {
     const none = (reason: string): PeerAnswer => ({ name: this.#name, seconds: null, reason })
     if (this.#reason !== undefined) return none(this.#reason)
     this.#child.stdin?.write(`${JSON.stringify(request)}\n`)
+    const late = setTimeout(() => {
+      this.#reason = `no answer within ${patience / 1000} s`
+      this.#child.kill('SIGKILL')
+    }, patience)
     const { value, done } = await this.#answers.next()
+    clearTimeout(late)
     if (done === true) return none(this.#reason ?? `${this.#name} has ended`)
     try {
       return JSON.parse(value) as PeerAnswer
@@ -55,7 +63,7 @@ export class LinePeer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.stdin?.end()
-    if (this.#child.exitCode === null && this.#child.signalCode === null && this.#reason === undefined) {
+    if (this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null) {
       await new Promise((resolve) => this.#child.once('exit', resolve))
     }
   }
