@@ -115,12 +115,6 @@ std::unique_ptr<CpuOps> make_cpu_ops(int threads, const char* isa) {
 
 CpuOps::CpuOps(int threads, const Kernels& kernels, const char* isa) : pool_(threads), kernels_(kernels), isa_(isa) {}
 
-void* CpuOps::scratch(size_t bytes) {
-  const size_t words = bytes / sizeof(uint64_t) + 8;  // and room to begin at a multiple of 64 bytes
-  if (scratch_.size() < words) scratch_.resize(words);
-  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch_.data()) + 63) / 64 * 64);
-}
-
 void CpuOps::fill(const FillArgs& args) { cpu::fill(pool_, args); }
 void CpuOps::fill_normal(const FillNormalArgs& args) { cpu::fill_normal(pool_, args); }
 void CpuOps::cast(const CastArgs& args) { kernels_.cast(pool_, args); }
@@ -150,12 +144,14 @@ void CpuOps::warp_scores(const WarpScoresArgs& args) { cpu::warp_scores(pool_, k
 void CpuOps::beam_top_k(const BeamTopKArgs& args) { cpu::beam_top_k(pool_, args); }
 void CpuOps::copy_blocks(const CopyBlocksArgs& args) { cpu::copy_blocks(pool_, args); }
 void CpuOps::count_non_finite(const CountNonFiniteArgs& args) { kernels_.count_non_finite(pool_, args); }
-void CpuOps::norm_qkv(const NormQkvArgs& args) { parts::norm_qkv(*this, args, scratch(parts::scratch_bytes(args))); }
+void CpuOps::norm_qkv(const NormQkvArgs& args) {
+  parts::norm_qkv(*this, args, pool_.scratch(0, ThreadPool::kPartsSlot, parts::scratch_bytes(args)));
+}
 void CpuOps::norm_gate_up(const NormGateUpArgs& args) {
-  parts::norm_gate_up(*this, args, scratch(parts::scratch_bytes(args)));
+  parts::norm_gate_up(*this, args, pool_.scratch(0, ThreadPool::kPartsSlot, parts::scratch_bytes(args)));
 }
 void CpuOps::linear_add(const LinearAddArgs& args) {
-  parts::linear_add(*this, args, scratch(parts::scratch_bytes(args)));
+  parts::linear_add(*this, args, pool_.scratch(0, ThreadPool::kPartsSlot, parts::scratch_bytes(args)));
 }
 void CpuOps::scale(const ScaleArgs& args) { kernels_.scale(pool_, args); }
 void CpuOps::dropout(const DropoutArgs& args) { kernels_.dropout(pool_, args); }

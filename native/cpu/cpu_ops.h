@@ -59,12 +59,9 @@ class CpuOps final : public Ops {
   void preference_loss(const PreferenceLossArgs&) override;
 
  private:
-  void* scratch(size_t bytes);
-
   ThreadPool pool_;
   const Kernels& kernels_;
   const char* isa_;
-  std::vector<uint64_t> scratch_;  // between the parts of a fused op; grows
 };
 
 // Instruction sets that this build has and this processor can run, the best one first, emulated ones among them in test builds.

@@ -44,7 +44,8 @@ class ThreadPool {
   // Scratch memory of a thread, 64-byte aligned, at least `bytes` long; grown when needed and kept. The contents are undefined, and
   // the next call for the same thread and slot may move it.
   void* scratch(int thread, int slot, size_t bytes);
-  static constexpr int kScratchSlots = 4;
+  // Slots 0 to 3 are the kernels' (parallel.h); the last one, of thread 0, is what the parts of a fused op leave for each other.
+  static constexpr int kPartsSlot = 4, kScratchSlots = 5;
 
  private:
   using Body = void (*)(void* context, int64_t chunk, int thread);

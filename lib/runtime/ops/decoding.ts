@@ -44,8 +44,7 @@ export function normQkv(x: Tensor, weights: QkvWeights, options: NormQkvOptions)
   checkWeight('normQkv', 'query', weights.query, heads * headDim, cols)
   checkWeight('normQkv', 'key', weights.key, kvHeads * headDim, cols)
   checkWeight('normQkv', 'value', weights.value, kvHeads * headDim, cols)
-  if (weights.norm.count !== cols)
-    throw mismatch('normQkv', `norm has ${weights.norm.count} elements, expected ${cols}`)
+  checkNorm('normQkv', weights.norm, cols)
   const maxPositions = headDim === 0 ? 0 : ropeTable.cosine.count / (headDim / 2)
   x.device.addon.opNormQkv(
     x.handle,
@@ -93,9 +92,7 @@ export function normGateUp(
   const [features] = rowsAndColumns(weights.gate)
   checkWeight('normGateUp', 'gate', weights.gate, features, cols)
   checkWeight('normGateUp', 'up', weights.up, features, cols)
-  if (weights.norm.count !== cols) {
-    throw mismatch('normGateUp', `norm has ${weights.norm.count} elements, expected ${cols}`)
-  }
+  checkNorm('normGateUp', weights.norm, cols)
   const result = out ?? Tensor.empty(x.device, [rows, features], x.dtype)
   if (result.count !== rows * features) {
     throw mismatch('normGateUp', `out has shape [${result.shape.join(', ')}], expected [${rows}, ${features}]`)
@@ -129,6 +126,10 @@ export function linearAdd(x: Tensor, weight: Tensor, residual: Tensor, out: Tens
   }
   x.device.addon.opLinearAdd(x.handle, weight.handle, residual.handle, out.handle, rows, cols, features)
   return out
+}
+
+function checkNorm(op: string, norm: Tensor, cols: number): void {
+  if (norm.count !== cols) throw mismatch(op, `norm has ${norm.count} elements, expected ${cols}`)
 }
 
 function checkWeight(op: string, name: string, weight: Tensor, rows: number, cols: number): void {

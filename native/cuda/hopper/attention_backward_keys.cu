@@ -1,7 +1,7 @@
-// dK and dV of attention by wgmma, after the portable kernel that leaves dQ and D (portable/attention_backward.cu has the formulas). A block takes
-// 128 keys of a sequence and kv head, warpgroups 1 and 2 have 64 each; a thread of warpgroup 0 copies blocks of 64 query rows of q and
-// dout ahead, its last two warps their log-sum-exp and D. P and dS are computed transposed and go from registers to tensor cores. Sums
-// stay in registers: their order is fixed.
+// dK and dV of attention by wgmma, after attention_backward_rows.cu, which leaves D (portable/attention_backward.cu has the formulas). A
+// block takes 128 keys of a sequence and kv head, warpgroups 1 and 2 have 64 each; a thread of warpgroup 0 copies blocks of 64 query rows
+// of q and dout ahead, its last two warps their log-sum-exp and D. P and dS are computed transposed and go from registers to tensor cores.
+// Sums stay in registers: their order is fixed.
 #include "attention_backward.cuh"
 
 namespace alma::ALMA_CUDA::hopper {
@@ -39,33 +39,30 @@ __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& s
   const int thread = static_cast<int>(threadIdx.x);
   if (thread == 0) {
     ptx::mbarrier_arrive_expect(&shared.keys_full, 2 * kKeys * kColumns * 2);
-    load<kColumns>(shared.k, &p.k, &shared.keys_full, kKeys, kv_head, sequence.k_begin + tile.first);
-    load<kColumns>(shared.v, &p.v, &shared.keys_full, kKeys, kv_head, sequence.k_begin + tile.first);
+    load_tile<kColumns>(shared.k, &p.k, &shared.keys_full, kKeys, kv_head, sequence.k_begin + tile.first);
+    load_tile<kColumns>(shared.v, &p.v, &shared.keys_full, kKeys, kv_head, sequence.k_begin + tile.first);
   }
   if (thread != 0 && thread < 64) return;
-  int stage = 0;
-  unsigned parity = 0;
+  Ring ring;
   for (int first = begin; first < rows; first += kRows) {
-    ptx::mbarrier_wait(&shared.empty[stage], parity ^ 1);
-    ptx::Mbarrier* full = &shared.full[stage];
+    ptx::mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
+    ptx::Mbarrier* full = &shared.full[ring.stage];
     if (thread == 0) {
       ptx::mbarrier_arrive_expect(full, 2 * kRows * kColumns * 2);
       const int head = kv_head * p.bounds.group, token = sequence.q_begin + first / p.bounds.group;
-      load<kColumns>(shared.q[stage], &p.q, full, kRows, head, token);
-      load<kColumns>(shared.dout[stage], &p.dout, full, kRows, head, token);
+      load_tile<kColumns>(shared.q[ring.stage], &p.q, full, kRows, head, token);
+      load_tile<kColumns>(shared.dout[ring.stage], &p.dout, full, kRows, head, token);
     } else {
       const int row = thread - 64;
       const bool exists = first + row < rows;
       const int64_t at = exists ? sequence.query_row(p.bounds, kv_head, first + row) : 0;
       const float natural = exists ? p.log_sum_exp[at] : kNegativeInfinity;
-      shared.log_sum_exp[stage][row] = natural == kNegativeInfinity ? -kNegativeInfinity : natural * portable::kLog2E;
-      shared.delta[stage][row] = exists ? p.delta[at] : 0.0f;
+      shared.log_sum_exp[ring.stage][row] =
+          natural == kNegativeInfinity ? -kNegativeInfinity : natural * portable::kLog2E;
+      shared.delta[ring.stage][row] = exists ? p.delta[at] : 0.0f;
       ptx::mbarrier_arrive(full);
     }
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
+    ring.advance();
   }
 }
 
@@ -77,33 +74,32 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
   const int lane = thread % 32, warp_key = consumer * 64 + thread / 32 * 16, first_key = tile.first + warp_key;
   const float scale = p.bounds.scale * portable::kLog2E;
   float dk[1][kColumns / 8][4] = {}, dv[1][kColumns / 8][4] = {};
-  int stage = 0;
-  unsigned parity = 0;
+  Ring ring;
   ptx::mbarrier_wait(&shared.keys_full, 0);
   for (int first = begin; first < rows; first += kRows) {
-    ptx::mbarrier_wait(&shared.full[stage], parity);
+    ptx::mbarrier_wait(&shared.full[ring.stage], ring.parity);
     if (rows - first < kRows) {
-      clear_rows<kColumns>(consumer == 0 ? shared.q[stage] : shared.dout[stage], rows - first, thread, 128);
+      clear_rows<kColumns>(consumer == 0 ? shared.q[ring.stage] : shared.dout[ring.stage], rows - first, thread, 128);
       ptx::fence_proxy_async();
       ptx::barrier_sync(kConsumersBarrier, 256);
     }
     float probabilities[1][kRows / 8][4], ds[1][kRows / 8][4];
-    ptx::keep(flat<kRows>(probabilities));
-    ptx::keep(flat<kRows>(ds));
+    ptx::keep(flat(probabilities));
+    ptx::keep(flat(ds));
     ptx::wgmma_fence();
-    issue_scores<kColumns>(probabilities, shared.k, shared.q[stage], consumer);
-    issue_scores<kColumns>(ds, shared.v, shared.dout[stage], consumer);
+    issue_scores<kColumns>(probabilities, shared.k, shared.q[ring.stage], consumer);
+    issue_scores<kColumns>(ds, shared.v, shared.dout[ring.stage], consumer);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
-    ptx::keep(flat<kRows>(probabilities));
-    ptx::keep(flat<kRows>(ds));
+    ptx::keep(flat(probabilities));
+    ptx::keep(flat(ds));
     const bool masked = sequence.limit(p.bounds, first) < first_key + 16;
 #pragma unroll
     for (int n = 0; n < kRows / 8; ++n)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int row = n * 8 + 2 * (lane % 4) + e;
-        const float log_sum_exp = shared.log_sum_exp[stage][row], delta = shared.delta[stage][row];
+        const float log_sum_exp = shared.log_sum_exp[ring.stage][row], delta = shared.delta[ring.stage][row];
         const int seen = masked ? sequence.limit(p.bounds, first + row) - first_key - lane / 4 : 16;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -116,21 +112,18 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
     uint32_t p_words[1][kRows / 8][2], ds_words[1][kRows / 8][2];
     portable::pack_accumulator(p_words, probabilities);
     portable::pack_accumulator(ds_words, ds);
-    ptx::keep(flat<kColumns>(dv));
-    ptx::keep(flat<kColumns>(dk));
+    ptx::keep(flat(dv));
+    ptx::keep(flat(dk));
     ptx::wgmma_fence();
-    issue_sums<kColumns>(dv, p_words, shared.dout[stage]);
-    issue_sums<kColumns>(dk, ds_words, shared.q[stage]);
+    issue_sums<kColumns>(dv, p_words, shared.dout[ring.stage]);
+    issue_sums<kColumns>(dk, ds_words, shared.q[ring.stage]);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
-    ptx::keep(flat<kColumns>(dv));
-    ptx::keep(flat<kColumns>(dk));
+    ptx::keep(flat(dv));
+    ptx::keep(flat(dk));
     // All threads have read the row's log-sum-exp and D.
-    ptx::mbarrier_arrive(&shared.empty[stage]);
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
+    ptx::mbarrier_arrive(&shared.empty[ring.stage]);
+    ring.advance();
   }
   const int keys = min(kKeys, sequence.k_length - tile.first), head_dim = p.bounds.head_dim;
   const auto out_row = [&](bf16* base, int key) {
@@ -176,17 +169,18 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(const __grid_constant
 template <int kColumns>
 void run(Context& context, const AttentionBackwardArgs& args, const AttentionBounds& bounds,
          const portable::TileList& list, const float* delta) {
-  const Parameters parameters{map_of(args.q, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
-                              map_of(args.k, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
-                              map_of(args.v, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
-                              map_of(args.dout, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
-                              bounds,
-                              list.tiles,
-                              list.count,
-                              pointer<float>(args.log_sum_exp),
-                              delta,
-                              pointer<bf16>(args.dk),
-                              pointer<bf16>(args.dv)};
+  const Parameters parameters{
+      map_of("attention_backward", args.q, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+      map_of("attention_backward", args.k, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
+      map_of("attention_backward", args.v, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
+      map_of("attention_backward", args.dout, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+      bounds,
+      list.tiles,
+      list.count,
+      pointer<float>(args.log_sum_exp),
+      delta,
+      pointer<bf16>(args.dk),
+      pointer<bf16>(args.dv)};
   launch(context, "attention_backward",
          {grid_of("attention_backward", static_cast<int64_t>(list.capacity) * bounds.kv_heads), dim3(kThreads),
           sizeof(Shared<kColumns>)},

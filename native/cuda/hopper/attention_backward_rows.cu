@@ -38,20 +38,16 @@ __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& s
   const portable::Sequence& sequence = tile.sequence;
   const int head = kv_head * p.bounds.group, token = sequence.q_begin + tile.first / p.bounds.group;
   ptx::mbarrier_arrive_expect(&shared.rows_full, 2 * kRows * kColumns * 2);
-  load<kColumns>(shared.q, &p.q, &shared.rows_full, kRows, head, token);
-  load<kColumns>(shared.dout, &p.dout_map, &shared.rows_full, kRows, head, token);
-  int stage = 0;
-  unsigned parity = 0;
+  load_tile<kColumns>(shared.q, &p.q, &shared.rows_full, kRows, head, token);
+  load_tile<kColumns>(shared.dout, &p.dout_map, &shared.rows_full, kRows, head, token);
+  Ring ring;
   for (int first = 0; first < last_key; first += kKeys) {
-    ptx::mbarrier_wait(&shared.empty[stage], parity ^ 1);
-    ptx::Mbarrier* full = &shared.full[stage];
+    ptx::mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
+    ptx::Mbarrier* full = &shared.full[ring.stage];
     ptx::mbarrier_arrive_expect(full, 2 * kKeys * kColumns * 2);
-    load<kColumns>(shared.k[stage], &p.k, full, kKeys, kv_head, sequence.k_begin + first);
-    load<kColumns>(shared.v[stage], &p.v, full, kKeys, kv_head, sequence.k_begin + first);
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
+    load_tile<kColumns>(shared.k[ring.stage], &p.k, full, kKeys, kv_head, sequence.k_begin + first);
+    load_tile<kColumns>(shared.v[ring.stage], &p.v, full, kKeys, kv_head, sequence.k_begin + first);
+    ring.advance();
   }
 }
 
@@ -92,27 +88,26 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
   const int fewest = warp_row < rows ? sequence.limit(p.bounds, tile.first + warp_row) : 0;
 
   float dq[1][kColumns / 8][4] = {};
-  int stage = 0;
-  unsigned parity = 0;
+  Ring ring;
   ptx::mbarrier_wait(&shared.rows_full, 0);
   for (int first = 0; first < last_key; first += kKeys) {
-    ptx::mbarrier_wait(&shared.full[stage], parity);
+    ptx::mbarrier_wait(&shared.full[ring.stage], ring.parity);
     if (sequence.k_length - first < kKeys) {
-      clear_rows<kColumns>(shared.k[stage], sequence.k_length - first, static_cast<int>(threadIdx.x) - 128, 256);
+      clear_rows<kColumns>(shared.k[ring.stage], sequence.k_length - first, static_cast<int>(threadIdx.x) - 128, 256);
       ptx::fence_proxy_async();
       ptx::barrier_sync(kConsumersBarrier, 256);
     }
     float probabilities[1][kKeys / 8][4], ds[1][kKeys / 8][4];
-    ptx::keep(flat<kKeys>(probabilities));
-    ptx::keep(flat<kKeys>(ds));
+    ptx::keep(flat(probabilities));
+    ptx::keep(flat(ds));
     ptx::wgmma_fence();
-    issue_scores<kColumns>(probabilities, shared.q, shared.k[stage], consumer);
+    issue_scores<kColumns>(probabilities, shared.q, shared.k[ring.stage], consumer);
     ptx::wgmma_commit();
-    issue_scores<kColumns>(ds, shared.dout, shared.v[stage], consumer);
+    issue_scores<kColumns>(ds, shared.dout, shared.v[ring.stage], consumer);
     ptx::wgmma_commit();
     // Exponentials are computed while the second product runs.
     ptx::wgmma_wait<1>();
-    ptx::keep(flat<kKeys>(probabilities));
+    ptx::keep(flat(probabilities));
 #pragma unroll
     for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
@@ -121,7 +116,7 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
         score = ptx::exp2_approximate(fmaf(score, scale, -log_sum_exp[i / 2]));
       }
     ptx::wgmma_wait<0>();
-    ptx::keep(flat<kKeys>(ds));
+    ptx::keep(flat(ds));
     const bool masked = first + kKeys > fewest;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -137,17 +132,14 @@ __device__ __forceinline__ void consume(const Parameters& p, Shared<kColumns>& s
     }
     uint32_t words[1][kKeys / 8][2];
     portable::pack_accumulator(words, ds);
-    ptx::keep(flat<kColumns>(dq));
+    ptx::keep(flat(dq));
     ptx::wgmma_fence();
-    issue_sums<kColumns>(dq, words, shared.k[stage]);
+    issue_sums<kColumns>(dq, words, shared.k[ring.stage]);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
-    ptx::keep(flat<kColumns>(dq));
-    if (thread == 0) ptx::mbarrier_arrive(&shared.empty[stage]);
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
+    ptx::keep(flat(dq));
+    if (thread == 0) ptx::mbarrier_arrive(&shared.empty[ring.stage]);
+    ring.advance();
   }
   portable::store_accumulator<kColumns, 1>(
       dq, shared.out, warp_row, head_dim, lane, [&](int, int) { return p.bounds.scale; },
@@ -187,18 +179,19 @@ __global__ void __launch_bounds__(kThreads, 1) rows_kernel(const __grid_constant
 template <int kColumns>
 void run(Context& context, const AttentionBackwardArgs& args, const AttentionBounds& bounds,
          const portable::TileList& list, float* delta) {
-  const Parameters parameters{map_of(args.q, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
-                              map_of(args.k, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
-                              map_of(args.v, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
-                              map_of(args.dout, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
-                              bounds,
-                              list.tiles,
-                              list.count,
-                              pointer<bf16>(args.out),
-                              pointer<bf16>(args.dout),
-                              pointer<float>(args.log_sum_exp),
-                              delta,
-                              pointer<bf16>(args.dq)};
+  const Parameters parameters{
+      map_of("attention_backward", args.q, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+      map_of("attention_backward", args.k, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
+      map_of("attention_backward", args.v, bounds.total_k, bounds, bounds.kv_heads, 1, kKeys),
+      map_of("attention_backward", args.dout, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+      bounds,
+      list.tiles,
+      list.count,
+      pointer<bf16>(args.out),
+      pointer<bf16>(args.dout),
+      pointer<float>(args.log_sum_exp),
+      delta,
+      pointer<bf16>(args.dq)};
   launch(context, "attention_backward",
          {grid_of("attention_backward", static_cast<int64_t>(list.capacity) * bounds.kv_heads), dim3(kThreads),
           sizeof(Shared<kColumns>)},

@@ -6,29 +6,12 @@
 // A tile's rows are (token, head of the group): a box of q of 128 / group tokens, `group` heads and 64 columns has just this order.
 // Copies take more rows than a sequence has, from its neighbours or beyond the tensor: their scores are masked, and their values are
 // overwritten by zeros, because 0 · NaN would be seen.
-#include "../portable/attention_plan.h"
-#include "../portable/attention_tiles.cuh"
-#include "../portable/dispatch.h"
-#include "../ptx/fence.cuh"
-#include "../ptx/mbarrier.cuh"
-#include "../ptx/named_barrier.cuh"
-#include "../ptx/set_max_registers.cuh"
-#include "../ptx/tensor_copy.cuh"
-#include "../ptx/wgmma_n128.cuh"
-#include "../ptx/wgmma_n64.cuh"
-#include "../shared_memory.cuh"
-#include "attention_kernels.h"
+#include "attention_tiles.cuh"
 
 namespace alma::ALMA_CUDA::hopper {
 namespace {
 
-using portable::AttentionBounds;
-using portable::AttentionTile;
-using portable::kNegativeInfinity;
-using ptx::Major;
-
-constexpr int kRows = 128, kKeys = 128, kStages = 2, kConsumers = 2, kThreads = 384;
-constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+constexpr int kRows = 128, kKeys = 128, kConsumers = 2;
 constexpr int kValuesBarrier = 1;
 
 // Columns come in pieces of 64: rows of 128 bytes.
@@ -62,18 +45,6 @@ struct Work {
   }
 };
 
-// Where a ring of kStages is.
-struct Ring {
-  int stage = 0;
-  unsigned parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 template <int kColumns>
 __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& shared) {
   Ring ring;
@@ -81,9 +52,7 @@ __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& s
   const int items = *p.count * p.bounds.kv_heads;
   const auto load = [](bf16* to, const TensorMap* map, ptx::Mbarrier* full, int rows, int head, int row) {
     ptx::mbarrier_arrive_expect(full, static_cast<uint32_t>(rows * kColumns * 2));
-#pragma unroll
-    for (int column = 0; column < kColumns; column += 64)
-      ptx::tensor_load_3d(to + rows * column, map, full, column, head, row);
+    load_tile<kColumns>(to, map, full, rows, head, row);
   };
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     const Work work(p, item);
@@ -103,12 +72,6 @@ __device__ __forceinline__ void produce(const Parameters& p, Shared<kColumns>& s
   }
 }
 
-template <int kCount, int kTiles>
-__device__ __forceinline__ float (&flat(float (&accumulator)[1][kTiles][4]))[kCount] {
-  static_assert(kCount == kTiles * 4);
-  return reinterpret_cast<float(&)[kCount]>(accumulator);
-}
-
 template <int kColumns>
 struct Consumer {
   const Parameters& p;
@@ -125,7 +88,7 @@ struct Consumer {
       const int piece = column / 64 * 64, step = column % 64;
       const uint64_t a = ptx::operand<Major::k>(shared.q + piece * kRows + consumer * 64 * 64 + step);
       const uint64_t b = ptx::operand<Major::k>(shared.k[stage] + piece * kKeys + step);
-      ptx::wgmma_n128<Major::k, Major::k>(flat<kKeys / 2>(scores), a, b, column > 0);
+      ptx::wgmma_n128<Major::k, Major::k>(flat(scores), a, b, column > 0);
     }
     ptx::wgmma_commit();
   }
@@ -138,9 +101,9 @@ struct Consumer {
       const uint32_t a[4] = {words[key / 8][0], words[key / 8][1], words[key / 8 + 1][0], words[key / 8 + 1][1]};
       const uint64_t b = ptx::operand<Major::mn>(shared.v[stage] + key * 64, kKeys * 128);
       if constexpr (kColumns == 128) {
-        ptx::wgmma_n128<Major::mn>(flat<64>(acc), a, b, add || key > 0);
+        ptx::wgmma_n128<Major::mn>(flat(acc), a, b, add || key > 0);
       } else {
-        ptx::wgmma_n64<Major::mn>(flat<32>(acc), a, b, add || key > 0);
+        ptx::wgmma_n64<Major::mn>(flat(acc), a, b, add || key > 0);
       }
     }
     ptx::wgmma_commit();
@@ -191,11 +154,11 @@ struct Consumer {
 
     ptx::mbarrier_wait(&shared.q_full, q_parity);
     ptx::mbarrier_wait(&shared.k_full[ring.stage], ring.parity);
-    ptx::keep(flat<kKeys / 2>(scores));
+    ptx::keep(flat(scores));
     ptx::wgmma_fence();
     issue_scores(ring.stage);
     ptx::wgmma_wait<0>();
-    ptx::keep(flat<kKeys / 2>(scores));
+    ptx::keep(flat(scores));
     if (thread == 0) ptx::mbarrier_arrive(&shared.k_empty[ring.stage]);
     mask_and_softmax(0);
     portable::pack_accumulator(probabilities, scores);
@@ -204,17 +167,17 @@ struct Consumer {
       ring.advance();
       ptx::mbarrier_wait(&shared.k_full[ring.stage], ring.parity);
       wait_for_values(before, block - 1);
-      ptx::keep(flat<kKeys / 2>(scores));
-      ptx::keep(flat<kColumns / 2>(acc));
+      ptx::keep(flat(scores));
+      ptx::keep(flat(acc));
       ptx::wgmma_fence();
       issue_scores(ring.stage);
       issue_values(before.stage, block > 1);
       ptx::wgmma_wait<1>();
-      ptx::keep(flat<kKeys / 2>(scores));
+      ptx::keep(flat(scores));
       if (thread == 0) ptx::mbarrier_arrive(&shared.k_empty[ring.stage]);
       mask_and_softmax(block);
       ptx::wgmma_wait<0>();
-      ptx::keep(flat<kColumns / 2>(acc));
+      ptx::keep(flat(acc));
       if (thread == 0) ptx::mbarrier_arrive(&shared.v_empty[before.stage]);
 #pragma unroll
       for (int n = 0; n < kColumns / 8; ++n)
@@ -224,11 +187,11 @@ struct Consumer {
     }
     if (thread == 0) ptx::mbarrier_arrive(&shared.q_empty);
     wait_for_values(ring, work.blocks - 1);
-    ptx::keep(flat<kColumns / 2>(acc));
+    ptx::keep(flat(acc));
     ptx::wgmma_fence();
     issue_values(ring.stage, work.blocks > 1);
     ptx::wgmma_wait<0>();
-    ptx::keep(flat<kColumns / 2>(acc));
+    ptx::keep(flat(acc));
     if (thread == 0) ptx::mbarrier_arrive(&shared.v_empty[ring.stage]);
     ring.advance();
     finish(work, highest, total);
@@ -302,17 +265,6 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   }
 }
 
-TensorMap map_of(const TensorRef& tensor, int64_t rows, const AttentionBounds& bounds, int heads, int box_heads) {
-  const int64_t head_dim = bounds.head_dim;
-  return make_tensor_map("attention", {tensor.data,
-                                       DType::bf16,
-                                       3,
-                                       {head_dim, heads, rows},
-                                       {1, head_dim, head_dim * heads},
-                                       {64, box_heads, kRows / box_heads},
-                                       true});
-}
-
 template <int kColumns>
 void run(Context& context, const AttentionArgs& args, const AttentionBounds& bounds) {
   using portable::TileKind;
@@ -320,9 +272,9 @@ void run(Context& context, const AttentionArgs& args, const AttentionBounds& bou
   const portable::TileList list = portable::place_tile_list(bounds, TileKind::rows, kRows, memory);
   portable::plan_attention(context, bounds, list);
   static_assert(kRows == kKeys);
-  const Parameters parameters{map_of(args.q, bounds.total_q, bounds, bounds.heads, bounds.group),
-                              map_of(args.k, bounds.total_k, bounds, bounds.kv_heads, 1),
-                              map_of(args.v, bounds.total_k, bounds, bounds.kv_heads, 1),
+  const Parameters parameters{map_of("attention", args.q, bounds.total_q, bounds, bounds.heads, bounds.group, kRows),
+                              map_of("attention", args.k, bounds.total_k, bounds, bounds.kv_heads, 1, kRows),
+                              map_of("attention", args.v, bounds.total_k, bounds, bounds.kv_heads, 1, kRows),
                               bounds,
                               list.tiles,
                               list.count,

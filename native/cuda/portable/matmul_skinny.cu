@@ -11,10 +11,8 @@ struct Product {
   T* c;
   int64_t n, k, first;
 
-  // Rows that do not exist are read as the last one that does.
   __device__ __forceinline__ const bf16* weight_row(int64_t block, int half, int row) const {
-    const int64_t at = block * skinny::kWeightRows + half * 8 + row;
-    return b + (at < n ? at : n - 1) * k;
+    return skinny::weight_row(b, block * skinny::kWeightRows + half * 8 + row, n, k);
   }
   __device__ __forceinline__ void write(int64_t block, int row, int token, float low, float high) const {
     const int64_t column = block * skinny::kWeightRows + row;

@@ -42,6 +42,11 @@ struct Input {
   int early_blocks;  // that start while the kernel before may still run
 };
 
+// Row `at` of n rows of weights; rows that do not exist are read as the last one that does.
+__device__ __forceinline__ const bf16* weight_row(const bf16* weights, int64_t at, int64_t n, int64_t k) {
+  return weights + (at < n ? at : n - 1) * k;
+}
+
 template <int kTokens>
 struct Sums {
   float of[kWarps][kWeightRows][kTokens + 1];

@@ -14,8 +14,7 @@ struct Activation {
   int64_t n, k, first;
 
   __device__ __forceinline__ const bf16* weight_row(int64_t block, int half, int row) const {
-    const int64_t at = block * 8 + row;
-    return (half == 0 ? gate : up) + (at < n ? at : n - 1) * k;
+    return skinny::weight_row(half == 0 ? gate : up, block * 8 + row, n, k);
   }
   __device__ __forceinline__ void write(int64_t block, int row, int token, float low, float high) const {
     const int64_t column = block * 8 + row;
