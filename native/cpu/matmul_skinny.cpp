@@ -72,6 +72,22 @@ struct Sums {
   F of[kM][kRows];
 };
 
+// What `count` vectors add up to, each as sum() does it, W of them at a time.
+ALMA_INLINE void sums_of(const F* vectors, int64_t count, float* out) {
+  if (count < W) {
+    for (int64_t i = 0; i < count; ++i) out[i] = sum(vectors[i]);
+    return;
+  }
+  for (int64_t first = 0; first < count; first += W) {
+    F block[W];
+    for (int64_t i = 0; i < W; ++i) block[i] = first + i < count ? vectors[first + i] : F{};
+    transpose(block);
+    for (int half = W / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) block[i] += block[i + half];
+    store(out + first, block[0], static_cast<int>(min<int64_t>(W, count - first)));
+  }
+}
+
 // Keeps the compiler from loading a value again wherever it is used.
 ALMA_INLINE void hold(F& value) {
 #if defined(__aarch64__)
@@ -157,9 +173,10 @@ ALMA_INLINE void dot_lines(const float* a, const Rows<kRows, TB>& rows, const Ro
 template <int kM, int kRows, class TB>
 __attribute__((noinline)) static void dot_apart(const float* a, const Rows<kRows, TB>& rows,
                                                 const Rows<kRows, TB>& ahead, int64_t each, int64_t columns,
-                                                Sums<kM, kRows>& total) {
+                                                bool begins, Sums<kM, kRows>& total) {
   const Rows<kRows, TB> row = rows, further = ahead;
-  Sums<kM, kRows> sums = total;
+  Sums<kM, kRows> sums = {};
+  if (!begins) sums = total;
   dot_lines<kM, kRows, TB>(a, row, further, each, columns, sums);
   total = sums;
 }
@@ -167,9 +184,10 @@ __attribute__((noinline)) static void dot_apart(const float* a, const Rows<kRows
 // One or two rows, for which the weights are hardly there in time: those kAhead further on are fetched, then what comes next.
 template <int kM, int kRows, class TB>
 ALMA_INLINE void dot_few(const float* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, int64_t columns,
-                         Sums<kM, kRows>& total) {
+                         bool begins, Sums<kM, kRows>& total) {
   const int64_t near = max<int64_t>(0, columns - kAhead<TB>);
-  Sums<kM, kRows> sums = total;
+  Sums<kM, kRows> sums = {};
+  if (!begins) sums = total;
   dot_lines<kM, kRows, TB>(a, rows, rows.from(kAhead<TB>), 1, near, sums);
   dot_lines<kM, kRows, TB>(a + near * kM, rows.from(near), next, 1, columns - near, sums);
   total = sums;
@@ -209,7 +227,6 @@ struct Product {
     };
     for (int64_t step = 0; step < steps; ++step) {
       Sums<kM, kRows> sums[kMaxGroups];
-      for (int64_t g = 0; g < groups; ++g) sums[g] = {};
       for (int64_t p = 0; p < k; p += depth) {
         const int64_t columns = min(depth, k - p), whole = columns / kLine<TB> * kLine<TB>;
         const Rows<kRows, TB> rows = point(step, p), next = p + depth < k ? point(step, p + depth) : point(step + 1, 0);
@@ -217,18 +234,20 @@ struct Product {
         for (int64_t g = 0; g < groups; ++g) {
           const float* x = a + g * group_stride + p * kM;
           if constexpr (kM <= 2) {
-            dot_few<kM, kRows, TB>(x, rows, next, whole, sums[g]);
+            dot_few<kM, kRows, TB>(x, rows, next, whole, p == 0, sums[g]);
           } else {
             // Each group fetches its share of what comes next.
-            dot_apart<kM, kRows, TB>(x, rows, next.from(g * lines * kLine<TB>), groups, whole, sums[g]);
+            dot_apart<kM, kRows, TB>(x, rows, next.from(g * lines * kLine<TB>), groups, whole, p == 0, sums[g]);
           }
           if (whole < columns) dot_rest<kM, kRows, TB>(x + whole * kM, rows.from(whole), columns - whole, sums[g]);
         }
       }
+      float totals[kMaxGroups * kM * kRows];
+      sums_of(&sums[0].of[0][0], groups * kM * kRows, totals);
       for (int64_t r = 0; r < kRows; ++r) {
         const int64_t column = begin + r * steps + step;
         if (column >= end) break;
-        for (int64_t i = 0; i < out.m; ++i) put(out, i, column, sum(sums[i / kM].of[i % kM][r]));
+        for (int64_t i = 0; i < out.m; ++i) put(out, i, column, totals[i * kRows + r]);
       }
     }
   }
