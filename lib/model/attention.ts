@@ -38,11 +38,8 @@ export class Attention {
     const { device, dtype } = x
     const { invariance, training } = context
     const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)
-    const q = this.projections.query.forward(x, heads(this.#heads), invariance, training)
-    const k = this.projections.key.forward(x, heads(this.#keyValueHeads), invariance, training)
-    const v = this.projections.value.forward(x, heads(this.#keyValueHeads), invariance, training)
-    ops.rope(q, context.positions, context.ropeTable, { out: q })
-    ops.rope(k, context.positions, context.ropeTable, { out: k })
+    const [q, k, v] = [heads(this.#heads), heads(this.#keyValueHeads), heads(this.#keyValueHeads)]
+    this.#queriesKeysValues(x, context, q, k, v)
 
     if (cache !== undefined) {
       ops.scatterRows(k, cache.rows, cache.keys)
@@ -76,7 +73,7 @@ export class Attention {
     using mixed = Tensor.empty(hidden.device, shape, hidden.dtype)
     ops.attention(q, cache.keys, cache.values, bounds, { out: mixed, invariance: 'fewRows' })
     using flat = this.#flat(mixed, positions.count)
-    ops.linearAdd(flat, output.weight.tensor, hidden, hidden)
+    ops.linearAdd(flat, output.weight.tensor, hidden, { out: hidden, invariance: 'fewRows' })
   }
 
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the four modules' weights. Frees what was saved. */
@@ -99,6 +96,21 @@ export class Attention {
     key.backwardInput(dk, dx, true)
     value.backwardInput(dv, dx, true)
     for (const tensor of [dq, dk, dv]) tensor.dispose()
+  }
+
+  /** The three projections of x, turned by their positions. */
+  #queriesKeysValues(x: Tensor, context: ForwardContext, q: Tensor, k: Tensor, v: Tensor): void {
+    const { query, key, value } = this.projections
+    const { positions, ropeTable, invariance, training } = context
+    if (query.lora === undefined && key.lora === undefined && value.lora === undefined) {
+      const weights = { query: query.weight.tensor, key: key.weight.tensor, value: value.weight.tensor }
+      return ops.qkv(x, weights, { positions, ropeTable, q, k, v, invariance })
+    }
+    query.forward(x, q, invariance, training)
+    key.forward(x, k, invariance, training)
+    value.forward(x, v, invariance, training)
+    ops.rope(q, positions, ropeTable, { out: q })
+    ops.rope(k, positions, ropeTable, { out: k })
   }
 
   #flat(mixed: Tensor, tokens: number): Tensor {

@@ -27,17 +27,13 @@ export class FeedForward {
     x: Tensor,
     { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
   ): { out: Tensor; saved: FeedForwardSaved | undefined } {
-    const gate = this.projections.gate.forward(x, undefined, invariance, training)
-    const up = this.projections.up.forward(x, undefined, invariance, training)
-    const activation = training ? ops.swiGlu(gate, up) : ops.swiGlu(gate, up, gate)
-    const out = this.projections.down.forward(activation, undefined, invariance, training)
-    if (training) {
-      activation.dispose()
-      return { out, saved: { gate, up } }
-    }
-    gate.dispose()
-    up.dispose()
-    return { out, saved: undefined }
+    const { gate, down } = this.projections
+    const activation = Tensor.empty(x.device, [x.count / gate.inFeatures, gate.outFeatures], x.dtype)
+    const saved = training ? { gate: like(activation), up: like(activation) } : undefined
+    this.#activate(x, { invariance, training }, { ...saved, out: activation })
+    const out = down.forward(activation, undefined, invariance, training)
+    activation.dispose()
+    return { out, saved }
   }
 
   /** hidden becomes hidden + feedForward(norm(hidden)), for the tokens of a decoding step. The weights have no low-rank updates. */
@@ -45,16 +41,32 @@ export class FeedForward {
     const { gate, up, down } = this.projections
     const weights = { norm: norm.weight.tensor, gate: gate.weight.tensor, up: up.weight.tensor }
     using activation = ops.normGateUp(hidden, weights, { epsilon: norm.epsilon })
-    ops.linearAdd(activation, down.weight.tensor, hidden, hidden)
+    ops.linearAdd(activation, down.weight.tensor, hidden, { out: hidden, invariance: 'fewRows' })
   }
 
   /** What forward() keeps for the backward pass, without its result. */
-  forwardAgain(x: Tensor, { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
+  forwardAgain(x: Tensor, context: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
+    const { inFeatures, outFeatures } = this.projections.gate
+    const gate = Tensor.empty(x.device, [x.count / inFeatures, outFeatures], x.dtype)
+    const saved = { gate, up: like(gate) }
+    this.#activate(x, context, saved)
+    return saved
+  }
+
+  /** The projections of x, and the activation; with `gate` and `up` they are kept. */
+  #activate(
+    x: Tensor,
+    { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
+    results: ops.GateUpResults,
+  ): void {
     const { gate, up } = this.projections
-    return {
-      gate: gate.forward(x, undefined, invariance, training),
-      up: up.forward(x, undefined, invariance, training),
+    if (gate.lora === undefined && up.lora === undefined) {
+      return ops.gateUp(x, { gate: gate.weight.tensor, up: up.weight.tensor }, results, invariance)
     }
+    const gated = gate.forward(x, results.gate ?? results.out, invariance, training)
+    const upper = up.forward(x, results.up, invariance, training)
+    if (results.out !== undefined) ops.swiGlu(gated, upper, results.out)
+    if (results.up === undefined) upper.dispose()
   }
 
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the three weights. Frees what was saved. */
@@ -73,4 +85,8 @@ export class FeedForward {
     saved.gate.dispose()
     saved.up.dispose()
   }
+}
+
+function like(tensor: Tensor): Tensor {
+  return Tensor.empty(tensor.device, tensor.shape, tensor.dtype)
 }
