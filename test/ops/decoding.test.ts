@@ -5,6 +5,7 @@ import { expectClose, expectError } from '../support/compare.js'
 import { deviceName, itIsTheSameOnAnyThreads, onEachDevice } from '../support/devices.js'
 import { TestRandom } from '../support/random.js'
 import { matmul, rmsNorm, rope, swiGlu } from '../support/reference.js'
+import { frequenciesOf, ropeTable } from '../support/rope-table.js'
 
 const fewRows = 'fewRows'
 const few = { invariance: fewRows } as const
@@ -28,22 +29,6 @@ const shapes: readonly Shape[] = [
   { rows: 17, hidden: 72, heads: 3, kvHeads: 1, headDim: 32, features: 70 },
   { rows: 2, hidden: 30, heads: 2, kvHeads: 1, headDim: 6, features: 11 },
 ]
-
-const frequenciesOf = (headDim: number): Float64Array =>
-  Float64Array.from({ length: headDim / 2 }, (_, i) => 10_000 ** ((-2 * i) / headDim))
-
-function ropeTable(device: Device, headDim: number, count: number): ops.RopeTable {
-  const half = headDim / 2
-  const frequencies = frequenciesOf(headDim)
-  const angles = Float64Array.from(
-    { length: count * half },
-    (_, i) => Math.floor(i / half) * (frequencies[i % half] ?? 0),
-  )
-  return {
-    cosine: Tensor.from(device, Float32Array.from(angles, Math.cos), [count, half]),
-    sine: Tensor.from(device, Float32Array.from(angles, Math.sin), [count, half]),
-  }
-}
 
 function qkvProblem(
   device: Device,
@@ -133,7 +118,12 @@ onEachDevice((device) => {
       const residual = await x.readFloats()
       const [inner, matrix] = [await activation.readFloats(), await down.readFloats()]
       const expected = matmul(inner, matrix, rows, hidden, features, 'nt', residual)
-      expectClose('residual + product', await ops.linearAdd(activation, down, x, few).readFloats(), expected, bounds[dtype])
+      expectClose(
+        'residual + product',
+        await ops.linearAdd(activation, down, x, few).readFloats(),
+        expected,
+        bounds[dtype],
+      )
       expectClose('residual is left alone', await x.readFloats(), residual, { maxAbs: 0 })
       expect(ops.linearAdd(activation, down, x, { ...few, out: x })).toBe(x)
       expectClose('in place', await x.readFloats(), expected, bounds[dtype])
