@@ -1,7 +1,7 @@
 import { ops, Tensor } from '../runtime/index.js'
 import type { LlamaConfig } from './config.js'
 import type { ForwardContext, LayerCache } from './forward-context.js'
-import type { Linear } from './linear.js'
+import type { Linear, ResidualStream } from './linear.js'
 import type { RmsNorm } from './rms-norm.js'
 
 export interface AttentionProjections {
@@ -26,17 +26,18 @@ export class Attention {
   }
 
   /**
-   * x [tokens, hiddenSize] → [tokens, hiddenSize]. With a cache, keys and values go into it and attention reads them from there;
-   * with `saved`, what backward() needs is kept, otherwise freed.
+   * hidden and attention(x), both [tokens, hiddenSize], as a stream; see {@link Linear.addTo} for `keepHidden`. With a cache, keys and
+   * values go into it and attention reads them from there; in training what backward() needs is kept, otherwise freed.
    */
   forward(
     x: Tensor,
+    hidden: Tensor,
     context: ForwardContext,
-    cache?: LayerCache,
-  ): { out: Tensor; saved: ops.AttentionSaved | undefined } {
+    { cache, keepHidden }: { readonly cache?: LayerCache | undefined; readonly keepHidden: boolean },
+  ): { stream: ResidualStream; saved: ops.AttentionSaved | undefined } {
     const tokens = context.positions.count
     const { device, dtype } = x
-    const { invariance, training } = context
+    const { invariance } = context
     const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)
     const [q, k, v] = [heads(this.#heads), heads(this.#keyValueHeads), heads(this.#keyValueHeads)]
     this.#queriesKeysValues(x, context, q, k, v)
@@ -51,10 +52,10 @@ export class Attention {
     const mixed = heads(this.#heads)
     ops.attention(q, keys, values, context.bounds, { out: mixed, invariance, ...(logSumExp && { logSumExp }) })
     using flat = this.#flat(mixed, tokens)
-    const out = this.projections.output.forward(flat, undefined, invariance, training)
-    if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
+    const stream = this.projections.output.addTo(hidden, flat, context, keepHidden)
+    if (logSumExp !== undefined) return { stream, saved: { q, k, v, out: mixed, logSumExp } }
     for (const tensor of [q, k, v, mixed]) tensor.dispose()
-    return { out, saved: undefined }
+    return { stream, saved: undefined }
   }
 
   /**
@@ -104,7 +105,8 @@ export class Attention {
     const { positions, ropeTable, invariance, training } = context
     if (query.lora === undefined && key.lora === undefined && value.lora === undefined) {
       const weights = { query: query.weight.tensor, key: key.weight.tensor, value: value.weight.tensor }
-      return ops.qkv(x, weights, { positions, ropeTable, q, k, v, invariance })
+      ops.qkv(x, weights, { positions, ropeTable, q, k, v, invariance })
+      return
     }
     query.forward(x, q, invariance, training)
     key.forward(x, k, invariance, training)

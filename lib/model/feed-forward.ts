@@ -1,6 +1,6 @@
 import { ops, Tensor } from '../runtime/index.js'
 import type { ForwardContext } from './forward-context.js'
-import type { Linear } from './linear.js'
+import type { Linear, ResidualStream } from './linear.js'
 import type { RmsNorm } from './rms-norm.js'
 
 export interface FeedForwardProjections {
@@ -22,18 +22,23 @@ export class FeedForward {
     this.projections = projections
   }
 
-  /** x [tokens, hiddenSize] → [tokens, hiddenSize]. The activation is not kept: the backward pass computes it again from gate and up. */
+  /**
+   * hidden and feedForward(x), both [tokens, hiddenSize], as a stream; see {@link Linear.addTo} for `keepHidden`. The activation is not
+   * kept: the backward pass computes it again from gate and up.
+   */
   forward(
     x: Tensor,
+    hidden: Tensor,
     { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
-  ): { out: Tensor; saved: FeedForwardSaved | undefined } {
+    keepHidden: boolean,
+  ): { stream: ResidualStream; saved: FeedForwardSaved | undefined } {
     const { gate, down } = this.projections
     const activation = Tensor.empty(x.device, [x.count / gate.inFeatures, gate.outFeatures], x.dtype)
     const saved = training ? { gate: like(activation), up: like(activation) } : undefined
     this.#activate(x, { invariance, training }, { ...saved, out: activation })
-    const out = down.forward(activation, undefined, invariance, training)
+    const stream = down.addTo(hidden, activation, { training, invariance }, keepHidden)
     activation.dispose()
-    return { out, saved }
+    return { stream, saved }
   }
 
   /** hidden becomes hidden + feedForward(norm(hidden)), for the tokens of a decoding step. The weights have no low-rank updates. */
@@ -61,7 +66,8 @@ export class FeedForward {
   ): void {
     const { gate, up } = this.projections
     if (gate.lora === undefined && up.lora === undefined) {
-      return ops.gateUp(x, { gate: gate.weight.tensor, up: up.weight.tensor }, results, invariance)
+      ops.gateUp(x, { gate: gate.weight.tensor, up: up.weight.tensor }, results, invariance)
+      return
     }
     const gated = gate.forward(x, results.gate ?? results.out, invariance, training)
     const upper = up.forward(x, results.up, invariance, training)

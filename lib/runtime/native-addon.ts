@@ -13,7 +13,7 @@ export interface NativeAddon {
 
   deviceOpen(name: string, threads: number, isa: string): number
   deviceClose(device: number): Promise<void>
-  deviceDescribe(device: number): { name: string; description: string; threads: number }
+  deviceDescribe(device: number): { name: string; description: string; threads: number; fusesResiduals: boolean }
   deviceMemory(device: number): DeviceMemory
   deviceResetPeak(device: number): void
   deviceReleaseCached(device: number): void
