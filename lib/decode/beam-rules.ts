@@ -64,7 +64,7 @@ export function beamRules(settings: BeamSettings): BeamRules {
 /** `GenerationMixin._beam_search` of transformers 4.50 and later. */
 class VectorizedRules implements BeamRules {
   readonly #settings: BeamSettings
-  #finished: Hypothesis[] = []
+  readonly #finished: Hypothesis[] = []
   /** Whether open beams may still become better than what is finished. Once false, it stays so. */
   #improvable = true
   #done = false
@@ -78,31 +78,42 @@ class VectorizedRules implements BeamRules {
   }
 
   step(candidates: readonly Candidate[], beams: readonly (readonly number[])[]): readonly Candidate[] {
-    const { numBeams, lengthPenalty, earlyStopping, room, ends } = this.#settings
+    const { numBeams, lengthPenalty, earlyStopping, room, ends, sampled } = this.#settings
     const before = beams[0]?.length ?? 0
     const length = before + 1
     const cut = length >= room
-    const hits = candidates.map(({ token, parent }) => ends(beams[parent] ?? [], token) ?? (cut ? 'length' : undefined))
-    const running = candidates
-      .map((candidate, i) => (hits[i] ? { ...candidate, total: Math.fround(candidate.total + NEVER) } : candidate))
-      .sort((a, b) => b.total - a.total)
-      .slice(0, numBeams)
-
-    if (this.#improvable && !(earlyStopping === true && this.#full)) {
-      const finished = candidates.flatMap(({ total, token, parent }, rank): Hypothesis[] => {
-        const finishReason = hits[rank]
-        if (finishReason === undefined || rank >= numBeams) return []
-        const score = total / length ** lengthPenalty
-        return [{ tokens: [...(beams[parent] ?? []), token], finishReason, sumLogprob: total, score }]
-      })
-      this.#finished = [...this.#finished, ...finished].sort((a, b) => b.score - a.score).slice(0, numBeams)
+    const finishes = this.#improvable && !(earlyStopping === true && this.#full)
+    let [ended, added] = [0, 0]
+    const running: Candidate[] = []
+    // Plain loops: this runs once a token. Most steps end no answer, and their candidates are in order as they come.
+    for (let rank = 0; rank < candidates.length; rank++) {
+      const candidate = candidates[rank] as Candidate
+      const { total, token, parent } = candidate
+      const tokens = beams[parent] ?? []
+      const finishReason = ends(tokens, token) ?? (cut ? 'length' : undefined)
+      if (finishReason === undefined) {
+        running.push(candidate)
+        continue
+      }
+      ended++
+      running.push({ total: Math.fround(total + NEVER), token, parent })
+      if (!finishes || rank >= numBeams) continue
+      added++
+      const score = total / length ** lengthPenalty
+      this.#finished.push({ tokens: [...tokens, token], finishReason, sumLogprob: total, score })
+    }
+    if (ended > 0 || sampled) running.sort((a, b) => b.total - a.total)
+    running.length = Math.min(running.length, numBeams)
+    if (added > 0) {
+      this.#finished.sort((a, b) => b.score - a.score)
+      this.#finished.length = Math.min(this.#finished.length, numBeams)
     }
 
     const hypotheticalLength = earlyStopping === 'never' && lengthPenalty > 0 ? room : length
     const best = (running[0]?.total ?? NEVER) / hypotheticalLength ** lengthPenalty
     const worst = this.#full ? (this.#finished.at(-1)?.score ?? NEVER) : NEVER
     this.#improvable &&= best > worst
-    this.#done = !this.#improvable || (earlyStopping === true && this.#full) || hits.every(Boolean)
+    this.#done = !this.#improvable || (earlyStopping === true && this.#full) || ended === candidates.length
     return running
   }
 

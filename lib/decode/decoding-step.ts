@@ -1,5 +1,5 @@
 import type { KeyValueCache, LlamaForCausalLM } from '../model/index.js'
-import type { Graph, Tensor } from '../runtime/index.js'
+import { type Graph, ops, type Tensor } from '../runtime/index.js'
 import type { BlockPool } from './block-pool.js'
 import type { Chosen } from './request.js'
 import { type ChoiceSettings, type Row, TokenChoice } from './token-choice.js'
@@ -9,7 +9,7 @@ type Part = 'ids' | 'positions' | 'cacheRows' | 'kBegin' | 'kEnd' | 'cuSeqlens' 
 
 /**
  * One more token for so many rows: an upload, and the launch of a graph that was captured once. Nothing is allocated on the device per
- * token.
+ * token. A second token can follow without the host between them: the ids that were chosen go into the next step on the device.
  */
 export class DecodingStep {
   readonly rows: number
@@ -48,13 +48,25 @@ export class DecodingStep {
     this.#choice = new TokenChoice(device, settings, { rows, beams, vocab: config.vocabSize, stride })
   }
 
-  /** Enqueues the step. Every row has a newest token, which goes into the cache. Returns how many blocks are copied. */
-  launch(rows: readonly Row[], pool: BlockPool): number {
+  /**
+   * Enqueues the step. Every row has a newest token, which goes into the cache. Returns how many blocks are copied.
+   *
+   * @param tokens for each row: 2 where a row's choice depends on nothing but its logits, and every row has room for both.
+   */
+  launch(rows: readonly Row[], pool: BlockPool, tokens: 1 | 2): number {
+    const copied = this.#launchOne(rows, pool, 0)
+    if (tokens === 1) return copied
+    this.#choice.keep()
+    return copied + this.#launchOne(rows, pool, 1)
+  }
+
+  /** @param ahead tokens of each row that are chosen, but not known to the host. */
+  #launchOne(rows: readonly Row[], pool: BlockPool, ahead: 0 | 1): number {
     const { ids, positions, cacheRows, kEnd, table, copies } = this.#inputs.host
     let [copied, i] = [0, 0]
     copies.fill(-1)
     for (const { request, branch } of rows) {
-      const position = request.prompt.ids.length + branch.tokens.length - 1
+      const position = request.prompt.ids.length + branch.tokens.length - 1 + ahead
       const from = branch.extend(pool, position)
       const block = branch.blocks[Math.floor(position / pool.blockSize)] ?? 0
       if (from !== undefined) {
@@ -68,7 +80,8 @@ export class DecodingStep {
       table.set(branch.blocks, i++ * this.#blocksPerRow)
     }
     this.#inputs.upload()
-    this.#choice.write(rows)
+    if (ahead > 0) ops.cast(this.#choice.ids, this.#inputs.tensors.ids)
+    this.#choice.write(rows, ahead)
     if (this.#graph === undefined) {
       this.#model.reservePositions(this.#positions)
       this.#graph = this.#model.device.capture(() => this.#enqueue())
@@ -82,8 +95,9 @@ export class DecodingStep {
     return this.#blocksPerRow * this.#cache.blockSize
   }
 
-  read(): Promise<Chosen> {
-    return this.#choice.read()
+  /** What was chosen, token after token. */
+  read(tokens: 1 | 2): Promise<readonly Chosen[]> {
+    return this.#choice.read(tokens)
   }
 
   dispose(): void {

@@ -3,10 +3,13 @@ import { CacheMemory } from './cache-memory.js'
 import { DecodingStep } from './decoding-step.js'
 import { enqueuePrefill } from './prefill.js'
 import type { Chosen, DecodingRequest } from './request.js'
-import type { ChoiceSettings, Row } from './token-choice.js'
+import { type ChoiceSettings, processesScores, type Row } from './token-choice.js'
 
 /** Captured steps that are kept, one for each number of rows that came up lately. */
 const KEPT_STEPS = 16
+
+/** Seconds of a step below which two are launched at once: what the host does between them would be felt. */
+const SHORT_STEP = 0.025
 
 /** Where in what is chosen a request finds its part: its first row, or in beam search the number of its group. */
 interface Place {
@@ -39,6 +42,10 @@ export class Lane {
   readonly #running: DecodingRequest[] = []
   readonly #steps = new Map<number, DecodingStep>()
   #latest: DecodingStep | undefined
+  /** Whether what is chosen next depends on nothing that only the host knows. */
+  readonly #chains: boolean
+  /** Of the last step. */
+  #seconds = Number.POSITIVE_INFINITY
   /** What the captured steps were made for. */
   #blocksPerRow = 0
   #stride = 0
@@ -47,6 +54,7 @@ export class Lane {
   constructor(host: LaneHost, settings: ChoiceSettings) {
     this.#host = host
     this.settings = settings
+    this.#chains = settings.candidates === 0 && !processesScores(settings)
   }
 
   get empty(): boolean {
@@ -111,16 +119,32 @@ export class Lane {
       for (const branch of request.rows) rows.push({ request, branch })
     }
     const step = rows.length === 0 ? undefined : this.#stepFor(memory, rows)
-    const copiedBlocks = step?.launch(rows, pool) ?? 0
+    const tokens = this.#tokensOfRound(rows)
+    const began = performance.now()
+    const copiedBlocks = step?.launch(rows, pool, tokens) ?? 0
     const pass = enqueuePrefill(model, cache, pool, this.#running, this.settings)
     const firstPlaces = pass === undefined ? [] : this.#firstPlaces(pass.completed)
-    this.#host.count({ prefilledTokens: pass?.tokens ?? 0, steps: step === undefined ? 0 : 1, copiedBlocks })
+    this.#host.count({ prefilledTokens: pass?.tokens ?? 0, steps: step === undefined ? 0 : tokens, copiedBlocks })
     // Last of all: the first read wakes the device, and where processors are few, what is still to be done here would have to share one
     // with it.
-    const stepped = step?.read()
-    const [chosen, first] = pass === undefined ? [await stepped] : await Promise.all([stepped, pass.read])
-    if (chosen !== undefined) this.#advance(memory, places, chosen)
+    const stepped = step?.read(tokens)
+    const [chosen = [], first] = pass === undefined ? [await stepped] : await Promise.all([stepped, pass.read])
+    this.#seconds = (performance.now() - began) / 1000 / tokens
+    for (const each of chosen) this.#advance(memory, places, each)
     if (first !== undefined) this.#advance(memory, firstPlaces, first)
+  }
+
+  /**
+   * Two where steps are short and nobody waits for the next: then the host is asked half as often. An answer that ends with the first of
+   * them wastes its row's share of the second.
+   */
+  #tokensOfRound(rows: readonly Row[]): 1 | 2 {
+    if (!this.#chains || this.#seconds > SHORT_STEP || this.#waiting.length > 0) return 1
+    if (rows.length !== this.#running.length) return 1
+    for (const { request, branch } of rows) {
+      if (request.width > 1 || branch.tokens.length + 2 > request.prompt.room) return 1
+    }
+    return 2
   }
 
   #firstPlaces(completed: readonly DecodingRequest[]): Place[] {
@@ -134,7 +158,7 @@ export class Lane {
 
   #advance({ pool }: CacheMemory, places: readonly Place[], chosen: Chosen): void {
     for (const { request, at } of places) {
-      if (request.cancelled) continue
+      if (request.cancelled || request.done) continue
       request.advance(pool, chosen, at)
       if (request.done) this.#finish(request)
       request.job.advanced(request)

@@ -133,7 +133,7 @@ function chooseFirst(
   settings: ChoiceSettings,
   logits: Tensor,
   owned: Tensor[],
-): Promise<Chosen> {
+): Promise<Chosen | undefined> {
   const rows = completed.flatMap((request, i): (Row & { from: number })[] =>
     Array.from({ length: request.firstRows }, (_, answer) => ({
       request,
@@ -155,7 +155,7 @@ function chooseFirst(
   try {
     choice.write(rows)
     choice.enqueue(scores)
-    return choice.read()
+    return choice.read().then(([chosen]) => chosen)
   } finally {
     choice.dispose()
   }

@@ -219,34 +219,38 @@ class BeamRequest extends DecodingRequest {
 
   advance(pool: BlockPool, chosen: Chosen, at: number): void {
     if (!('totals' in chosen)) return
+    // Plain loops, as in all that runs once a token.
     const { totals, tokens, parents, k } = chosen
-    const candidates = Array.from({ length: k }, (_, i): Candidate => {
-      const from = at * k + i
-      return { total: totals[from] ?? Number.NaN, token: tokens[from] ?? 0, parent: parents[from] ?? 0 }
-    })
-    const parentBranches = this.branches
-    const next = this.#rules.step(
-      candidates,
-      parentBranches.map((branch) => branch.tokens),
-    )
+    const candidates: Candidate[] = []
+    for (let i = at * k; i < (at + 1) * k; i++) {
+      candidates.push({ total: totals[i] ?? Number.NaN, token: tokens[i] ?? 0, parent: parents[i] ?? 0 })
+    }
+    const before = this.branches
+    const histories: number[][] = []
+    const children: number[] = []
+    for (const branch of before) {
+      histories.push(branch.tokens)
+      children.push(0)
+    }
+    const next = this.#rules.step(candidates, histories)
     if (this.#rules.done) {
       this.releaseBlocks(pool)
       return
     }
-    const children = parentBranches.map(() => 0)
     for (const { parent } of next) children[parent] = (children[parent] ?? 0) + 1
-    for (const [i, branch] of parentBranches.entries()) if (children[i] === 0) branch.release(pool)
-    this.branches = next.flatMap(({ total, token, parent }) => {
-      const from = parentBranches[parent]
-      if (from === undefined) return []
+    for (let i = 0; i < before.length; i++) if (children[i] === 0) before[i]?.release(pool)
+    this.branches = []
+    for (const { total, token, parent } of next) {
+      const from = before[parent]
+      if (from === undefined) continue
       // The last child takes the parent's place.
       const left = (children[parent] ?? 0) - 1
       children[parent] = left
       const branch = left === 0 ? from : from.fork(pool)
       branch.tokens.push(token)
       branch.sumLogprob = total
-      return [branch]
-    })
+      this.branches.push(branch)
+    }
   }
 
   get result(): Generation {

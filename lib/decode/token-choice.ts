@@ -58,9 +58,15 @@ export class TokenChoice {
   /** f32 [rows]. */
   readonly #beamScores: Tensor | undefined
   readonly #beamScoresHost: Float32Array
-  /** What was chosen, in one piece, for one read: ids, parents of beams, and as f32 log-probabilities or totals of beams. */
+  /**
+   * What was chosen, in one piece, for one read: ids, parents of beams, and as f32 log-probabilities or totals of beams; behind it room
+   * for what was chosen before.
+   */
   readonly #chosen: Tensor
-  readonly #ids: Tensor
+  readonly #latest: Tensor
+  readonly #kept: Tensor
+  /** i32, the ids that were chosen. */
+  readonly ids: Tensor
   readonly #parents: Tensor
   readonly #numbers: Tensor
 
@@ -93,13 +99,16 @@ export class TokenChoice {
     this.#beamScoresHost = new Float32Array(searches ? rows : 0)
     this.#beamScores = searches ? Tensor.empty(device, [rows], 'f32') : undefined
     const chosen = groups * this.#k
-    this.#chosen = Tensor.empty(device, [3 * chosen], 'i32')
-    this.#ids = this.#chosen.view([chosen])
+    this.#chosen = Tensor.empty(device, [2, 3 * chosen], 'i32')
+    this.#latest = this.#chosen.view([3 * chosen])
+    this.#kept = this.#chosen.view([3 * chosen], 3 * chosen)
+    this.ids = this.#chosen.view([chosen])
     this.#parents = this.#chosen.view([chosen], chosen)
     this.#numbers = this.#chosen.view([chosen], 2 * chosen, 'f32')
   }
 
-  write(rows: readonly Row[]): void {
+  /** @param ahead tokens of each row that are chosen, but not known to the host: 0 where histories are needed, or beams. */
+  write(rows: readonly Row[], ahead = 0): void {
     const inputs = this.#inputs
     const { streams, positions } = inputs.host
     const perDraw = this.#settings.candidates > 0 ? this.#beams : 1
@@ -107,7 +116,7 @@ export class TokenChoice {
       const row = rows[i * perDraw]
       if (row === undefined) continue
       streams[i] = row.branch.stream
-      positions[i] = row.request.prompt.ids.length + row.branch.tokens.length
+      positions[i] = row.request.prompt.ids.length + row.branch.tokens.length + ahead
     }
     if (this.#stride > 0) for (const [i, row] of rows.entries()) this.#writeHistory(i, row)
     if (streams.length > 0 || this.#stride > 0) inputs.upload()
@@ -120,7 +129,7 @@ export class TokenChoice {
   /** Chooses from logits f32 [rows, vocab], which it changes. */
   enqueue(logits: Tensor): void {
     const { sampling } = this.#settings
-    const [ids, numbers] = [this.#ids, this.#numbers]
+    const [ids, numbers] = [this.ids, this.#numbers]
     if (this.#beamScores === undefined) {
       this.#process(logits)
       if (sampling === undefined) ops.argmax(logits, { out: ids, logprob: numbers })
@@ -148,19 +157,32 @@ export class TokenChoice {
     })
   }
 
-  read(): Promise<Chosen> {
-    return this.#chosen.readBytes().then(({ buffer }) => {
-      const { count } = this.#ids
-      const ids = new Int32Array(buffer, 0, count)
-      const numbers = new Float32Array(buffer, 8 * count, count)
-      if (this.#settings.candidates === 0) return { ids, logprobs: numbers }
-      return { totals: numbers, tokens: ids, parents: new Int32Array(buffer, 4 * count, count), k: this.#k }
+  /** Enqueues that what was chosen is kept while the next is chosen. */
+  keep(): void {
+    ops.cast(this.#latest, this.#kept)
+  }
+
+  /** What was chosen last, behind what was kept if 2 are asked for. */
+  read(tokens: 1 | 2 = 1): Promise<readonly Chosen[]> {
+    const source = tokens === 1 ? this.#latest : this.#chosen
+    return source.readBytes().then(({ buffer }) => {
+      const latest = this.#chosenIn(buffer, 0)
+      return tokens === 1 ? [latest] : [this.#chosenIn(buffer, this.#latest.byteLength), latest]
     })
+  }
+
+  #chosenIn(buffer: ArrayBufferLike, from: number): Chosen {
+    const { count } = this.ids
+    const ids = new Int32Array(buffer, from, count)
+    const numbers = new Float32Array(buffer, from + 8 * count, count)
+    if (this.#settings.candidates === 0) return { ids, logprobs: numbers }
+    return { totals: numbers, tokens: ids, parents: new Int32Array(buffer, from + 4 * count, count), k: this.#k }
   }
 
   dispose(): void {
     this.#inputs.dispose()
-    for (const tensor of [this.#beamScores, this.#ids, this.#parents, this.#numbers, this.#chosen]) tensor?.dispose()
+    const views = [this.ids, this.#parents, this.#numbers, this.#latest, this.#kept]
+    for (const tensor of [this.#beamScores, ...views, this.#chosen]) tensor?.dispose()
   }
 
   #process(scores: Tensor): void {

@@ -163,6 +163,20 @@ describe('generate', () => {
     expect(a?.tokenIds).not.toEqual(b?.tokenIds)
   })
 
+  it.each([
+    ['greedy', {}],
+    ['sampling', { doSample: true, temperature: 1.3, seed: 4 }],
+  ])('%s: two steps at once choose what single ones do', async (_name, options) => {
+    // An n-gram so long that it never repeats: nothing is banned, but histories go through the host, a token at a time.
+    const alone = { ...options, maxNewTokens: 41, noRepeatNgramSize: 1000 }
+    const single = await alma.generate(prompts, alone)
+    const chained = await alma.generate(prompts, { ...options, maxNewTokens: 41 })
+    expect(chained).toEqual(single)
+    const ends = single.map(({ tokenIds }) => tokenIds[20] ?? -1)
+    const stopped = await alma.generate(prompts, { ...options, maxNewTokens: 41, eosTokenId: ends })
+    expect(stopped).toEqual(await alma.generate(prompts, { ...alone, eosTokenId: ends }))
+  })
+
   it('counts padding in the history when padTokenId is given, and only then', async () => {
     // Pad id 50 is penalised for the short prompt, which is padded by the long one.
     const [short = [], long = []] = [prompts[5], prompts[8]]
