@@ -77,7 +77,8 @@ bool takes(const Context& context, const Shape& shape, const Refs&... weights) {
 
 bool takes_qkv(const Context& context, const QkvArgs& args) {
   return (args.head_dim == 64 || args.head_dim == 128) && args.heads > 0 && args.kv_heads > 0 &&
-         args.max_positions > 0 && args.max_positions * args.head_dim <= 0x7fffffff && stores_in_bulk(args.q, args.k, args.v) && aligned(8, args.cosine, args.sine) &&
+         args.max_positions > 0 && args.max_positions * args.head_dim <= 0x7fffffff &&
+         stores_in_bulk(args.q, args.k, args.v) && aligned(8, args.cosine, args.sine) &&
          takes(context, shape_of(args), args.query_weight, args.key_weight, args.value_weight);
 }
 bool takes_gate_up(const Context& context, const GateUpArgs& args) {
