@@ -1,7 +1,7 @@
 import { ops, Tensor } from '../runtime/index.js'
 import type { LlamaConfig } from './config.js'
 import type { ForwardContext, LayerCache } from './forward-context.js'
-import type { Linear } from './linear.js'
+import type { Linear, ResidualStream } from './linear.js'
 import type { RmsNorm } from './rms-norm.js'
 
 export interface AttentionProjections {
@@ -26,23 +26,21 @@ export class Attention {
   }
 
   /**
-   * x [tokens, hiddenSize] → [tokens, hiddenSize]. With a cache, keys and values go into it and attention reads them from there;
-   * with `saved`, what backward() needs is kept, otherwise freed.
+   * hidden and attention(x), both [tokens, hiddenSize], as a stream; see {@link Linear.addTo} for `keepHidden`. With a cache, keys and
+   * values go into it and attention reads them from there; in training what backward() needs is kept, otherwise freed.
    */
   forward(
     x: Tensor,
+    hidden: Tensor,
     context: ForwardContext,
-    cache?: LayerCache,
-  ): { out: Tensor; saved: ops.AttentionSaved | undefined } {
+    { cache, keepHidden }: { readonly cache?: LayerCache | undefined; readonly keepHidden: boolean },
+  ): { stream: ResidualStream; saved: ops.AttentionSaved | undefined } {
     const tokens = context.positions.count
     const { device, dtype } = x
-    const { invariance, training } = context
+    const { invariance } = context
     const heads = (count: number): Tensor => Tensor.empty(device, [tokens, count, this.#headDim], dtype)
-    const q = this.projections.query.forward(x, heads(this.#heads), invariance, training)
-    const k = this.projections.key.forward(x, heads(this.#keyValueHeads), invariance, training)
-    const v = this.projections.value.forward(x, heads(this.#keyValueHeads), invariance, training)
-    ops.rope(q, context.positions, context.ropeTable, { out: q })
-    ops.rope(k, context.positions, context.ropeTable, { out: k })
+    const [q, k, v] = [heads(this.#heads), heads(this.#keyValueHeads), heads(this.#keyValueHeads)]
+    this.#queriesKeysValues(x, context, q, k, v)
 
     if (cache !== undefined) {
       ops.scatterRows(k, cache.rows, cache.keys)
@@ -54,10 +52,10 @@ export class Attention {
     const mixed = heads(this.#heads)
     ops.attention(q, keys, values, context.bounds, { out: mixed, invariance, ...(logSumExp && { logSumExp }) })
     using flat = this.#flat(mixed, tokens)
-    const out = this.projections.output.forward(flat, undefined, invariance, training)
-    if (logSumExp !== undefined) return { out, saved: { q, k, v, out: mixed, logSumExp } }
+    const stream = this.projections.output.addTo(hidden, flat, context, keepHidden)
+    if (logSumExp !== undefined) return { stream, saved: { q, k, v, out: mixed, logSumExp } }
     for (const tensor of [q, k, v, mixed]) tensor.dispose()
-    return { out, saved: undefined }
+    return { stream, saved: undefined }
   }
 
   /**
@@ -76,7 +74,7 @@ export class Attention {
     using mixed = Tensor.empty(hidden.device, shape, hidden.dtype)
     ops.attention(q, cache.keys, cache.values, bounds, { out: mixed, invariance: 'fewRows' })
     using flat = this.#flat(mixed, positions.count)
-    ops.linearAdd(flat, output.weight.tensor, hidden, hidden)
+    ops.linearAdd(flat, output.weight.tensor, hidden, { out: hidden, invariance: 'fewRows' })
   }
 
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the four modules' weights. Frees what was saved. */
@@ -99,6 +97,22 @@ export class Attention {
     key.backwardInput(dk, dx, true)
     value.backwardInput(dv, dx, true)
     for (const tensor of [dq, dk, dv]) tensor.dispose()
+  }
+
+  /** The three projections of x, turned by their positions. */
+  #queriesKeysValues(x: Tensor, context: ForwardContext, q: Tensor, k: Tensor, v: Tensor): void {
+    const { query, key, value } = this.projections
+    const { positions, ropeTable, invariance, training } = context
+    if (query.lora === undefined && key.lora === undefined && value.lora === undefined) {
+      const weights = { query: query.weight.tensor, key: key.weight.tensor, value: value.weight.tensor }
+      ops.qkv(x, weights, { positions, ropeTable, q, k, v, invariance })
+      return
+    }
+    query.forward(x, q, invariance, training)
+    key.forward(x, k, invariance, training)
+    value.forward(x, v, invariance, training)
+    ops.rope(q, positions, ropeTable, { out: q })
+    ops.rope(k, positions, ropeTable, { out: k })
   }
 
   #flat(mixed: Tensor, tokens: number): Tensor {

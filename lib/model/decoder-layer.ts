@@ -2,16 +2,8 @@ import { ops, Tensor } from '../runtime/index.js'
 import type { Attention } from './attention.js'
 import type { FeedForward, FeedForwardSaved } from './feed-forward.js'
 import type { ForwardContext, LayerCache } from './forward-context.js'
+import type { ResidualStream } from './linear.js'
 import type { RmsNorm, RmsNormResult } from './rms-norm.js'
-
-/**
- * The residual stream between two layers: `hidden` plus a `branch` that has not been added yet. The addition is fused into the norm
- * that follows.
- */
-export interface ResidualStream {
-  readonly hidden: Tensor
-  readonly branch: Tensor | undefined
-}
 
 /**
  * What a layer computes again in its backward pass instead of keeping it from the forward pass. The gradients are the same bits.
@@ -70,12 +62,14 @@ export class DecoderLayer {
     const keeps = training ? this.activationCheckpointing : undefined
     const keepsSums = keeps === 'none' || keeps === 'selective'
     const attentionNorm = this.attentionNorm.forward(stream.hidden, stream.branch, keepsSums)
-    const attention = this.attention.forward(attentionNorm.normed, context, cache)
+    const { sum, normed } = attentionNorm
+    const attention = this.attention.forward(normed, sum, context, { cache, keepHidden: training })
     if (keeps !== 'none') disposeNormed(attentionNorm)
     if (!keepsSums && attention.saved !== undefined) disposeAll(attention.saved)
-    const feedForwardNorm = this.feedForwardNorm.forward(attentionNorm.sum, attention.out, training)
-    const feedForward = this.feedForward.forward(feedForwardNorm.normed, context)
-    const next = { hidden: feedForwardNorm.sum, branch: feedForward.out }
+    const between = attention.stream
+    const feedForwardNorm = this.feedForwardNorm.forward(between.hidden, between.branch, training)
+    const feedForward = this.feedForward.forward(feedForwardNorm.normed, feedForwardNorm.sum, context, keepsSums)
+    const next = feedForward.stream
     if (keeps !== 'none') disposeNormed(feedForwardNorm)
     if (attention.saved === undefined || feedForward.saved === undefined) return { stream: next, saved: undefined }
     if (!keepsSums) {
@@ -134,10 +128,10 @@ export class DecoderLayer {
 
   /** The forward pass from the normalised input on, up to what the backward pass needs. */
   #forwardAgain({ sum, normed }: RmsNormResult, context: ForwardContext): InnerSaved {
-    const attention = this.attention.forward(normed, context)
-    const feedForwardNorm = this.feedForwardNorm.forward(sum, attention.out, true)
+    const { stream, saved } = this.attention.forward(normed, sum, context, { keepHidden: true })
+    const feedForwardNorm = this.feedForwardNorm.forward(stream.hidden, stream.branch, true)
     const feedForward = this.feedForward.forwardAgain(feedForwardNorm.normed, context)
-    return { attention: attention.saved as ops.AttentionSaved, feedForwardNorm, feedForward }
+    return { attention: saved as ops.AttentionSaved, feedForwardNorm, feedForward }
   }
 }
 

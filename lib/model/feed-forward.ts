@@ -1,6 +1,6 @@
 import { ops, Tensor } from '../runtime/index.js'
 import type { ForwardContext } from './forward-context.js'
-import type { Linear } from './linear.js'
+import type { Linear, ResidualStream } from './linear.js'
 import type { RmsNorm } from './rms-norm.js'
 
 export interface FeedForwardProjections {
@@ -22,22 +22,23 @@ export class FeedForward {
     this.projections = projections
   }
 
-  /** x [tokens, hiddenSize] → [tokens, hiddenSize]. The activation is not kept: the backward pass computes it again from gate and up. */
+  /**
+   * hidden and feedForward(x), both [tokens, hiddenSize], as a stream; see {@link Linear.addTo} for `keepHidden`. The activation is not
+   * kept: the backward pass computes it again from gate and up.
+   */
   forward(
     x: Tensor,
+    hidden: Tensor,
     { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
-  ): { out: Tensor; saved: FeedForwardSaved | undefined } {
-    const gate = this.projections.gate.forward(x, undefined, invariance, training)
-    const up = this.projections.up.forward(x, undefined, invariance, training)
-    const activation = training ? ops.swiGlu(gate, up) : ops.swiGlu(gate, up, gate)
-    const out = this.projections.down.forward(activation, undefined, invariance, training)
-    if (training) {
-      activation.dispose()
-      return { out, saved: { gate, up } }
-    }
-    gate.dispose()
-    up.dispose()
-    return { out, saved: undefined }
+    keepHidden: boolean,
+  ): { stream: ResidualStream; saved: FeedForwardSaved | undefined } {
+    const { gate, down } = this.projections
+    const activation = Tensor.empty(x.device, [x.count / gate.inFeatures, gate.outFeatures], x.dtype)
+    const saved = training ? { gate: like(activation), up: like(activation) } : undefined
+    this.#activate(x, { invariance, training }, { ...saved, out: activation })
+    const stream = down.addTo(hidden, activation, { training, invariance }, keepHidden)
+    activation.dispose()
+    return { stream, saved }
   }
 
   /** hidden becomes hidden + feedForward(norm(hidden)), for the tokens of a decoding step. The weights have no low-rank updates. */
@@ -45,16 +46,33 @@ export class FeedForward {
     const { gate, up, down } = this.projections
     const weights = { norm: norm.weight.tensor, gate: gate.weight.tensor, up: up.weight.tensor }
     using activation = ops.normGateUp(hidden, weights, { epsilon: norm.epsilon })
-    ops.linearAdd(activation, down.weight.tensor, hidden, hidden)
+    ops.linearAdd(activation, down.weight.tensor, hidden, { out: hidden, invariance: 'fewRows' })
   }
 
   /** What forward() keeps for the backward pass, without its result. */
-  forwardAgain(x: Tensor, { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
+  forwardAgain(x: Tensor, context: Pick<ForwardContext, 'training' | 'invariance'>): FeedForwardSaved {
+    const { inFeatures, outFeatures } = this.projections.gate
+    const gate = Tensor.empty(x.device, [x.count / inFeatures, outFeatures], x.dtype)
+    const saved = { gate, up: like(gate) }
+    this.#activate(x, context, saved)
+    return saved
+  }
+
+  /** The projections of x, and the activation; with `gate` and `up` they are kept. */
+  #activate(
+    x: Tensor,
+    { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
+    results: ops.GateUpResults,
+  ): void {
     const { gate, up } = this.projections
-    return {
-      gate: gate.forward(x, undefined, invariance, training),
-      up: up.forward(x, undefined, invariance, training),
+    if (gate.lora === undefined && up.lora === undefined) {
+      ops.gateUp(x, { gate: gate.weight.tensor, up: up.weight.tensor }, results, invariance)
+      return
     }
+    const gated = gate.forward(x, results.gate ?? results.out, invariance, training)
+    const upper = up.forward(x, results.up, invariance, training)
+    if (results.out !== undefined) ops.swiGlu(gated, upper, results.out)
+    if (results.up === undefined) upper.dispose()
   }
 
   /** From d(out) to d(x), overwriting `dx`; adds the gradients of the three weights. Frees what was saved. */
@@ -73,4 +91,8 @@ export class FeedForward {
     saved.gate.dispose()
     saved.up.dispose()
   }
+}
+
+function like(tensor: Tensor): Tensor {
+  return Tensor.empty(tensor.device, tensor.shape, tensor.dtype)
 }

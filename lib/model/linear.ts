@@ -1,4 +1,5 @@
 import { ops, Tensor } from '../runtime/index.js'
+import type { ForwardContext } from './forward-context.js'
 import type { LoraPair } from './lora.js'
 import type { Parameter } from './parameter.js'
 
@@ -7,6 +8,15 @@ export interface LinearOptions {
   readonly lora?: LoraPair | undefined
   /** The gradient of the weight is not computed. */
   readonly frozen?: boolean
+}
+
+/**
+ * The residual stream between two blocks: `hidden`, and a `branch` where one has not been added yet. That addition is fused into the norm
+ * that follows.
+ */
+export interface ResidualStream {
+  readonly hidden: Tensor
+  readonly branch: Tensor | undefined
 }
 
 /** y = x · Wᵀ with W [outFeatures, inFeatures], no bias: LLaMA has none. */
@@ -32,6 +42,25 @@ export class Linear {
     ops.matmul(x, this.weight.tensor, { layout: 'nt', out: result, invariance })
     this.lora?.addTo(result, x, training, invariance)
     return result
+  }
+
+  /**
+   * hidden + x · Wᵀ as a stream: added by the product where the device does both in one kernel, which saves the norm that follows reading
+   * a branch; as a branch elsewhere. The sum takes the place of `hidden`, or with `keepHidden` a buffer of its own.
+   */
+  addTo(
+    hidden: Tensor,
+    x: Tensor,
+    { training, invariance }: Pick<ForwardContext, 'training' | 'invariance'>,
+    keepHidden: boolean,
+  ): ResidualStream {
+    const { tensor: weight } = this.weight
+    const fused = hidden.device.fusesResiduals && hidden.dtype === 'bf16' && weight.dtype === 'bf16'
+    if (!fused || this.lora !== undefined) {
+      return { hidden, branch: this.forward(x, undefined, invariance, training) }
+    }
+    const out = keepHidden ? Tensor.empty(hidden.device, hidden.shape, hidden.dtype) : hidden
+    return { hidden: ops.linearAdd(x, weight, hidden, { out, invariance }), branch: undefined }
   }
 
   /** Adds dyᵀ · x to the gradient of the weight, or those of its low-rank update. */

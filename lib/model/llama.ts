@@ -3,16 +3,11 @@ import { type Device, type DType, ops, Tensor } from '../runtime/index.js'
 import { Attention } from './attention.js'
 import { chunkedCrossEntropy } from './chunked-cross-entropy.js'
 import type { LlamaConfig } from './config.js'
-import {
-  type ActivationCheckpointing,
-  DecoderLayer,
-  type DecoderLayerSaved,
-  type ResidualStream,
-} from './decoder-layer.js'
+import { type ActivationCheckpointing, DecoderLayer, type DecoderLayerSaved } from './decoder-layer.js'
 import { FeedForward } from './feed-forward.js'
 import type { ForwardContext } from './forward-context.js'
 import type { KeyValueCache } from './key-value-cache.js'
-import { Linear } from './linear.js'
+import { Linear, type ResidualStream } from './linear.js'
 import type { LoraAdapter } from './lora.js'
 import { PackedSequences } from './packed-sequences.js'
 import { Parameter } from './parameter.js'

@@ -29,6 +29,8 @@ export class Device {
   readonly description: string
   /** Worker threads of the CPU device; 1 on a GPU. */
   readonly threads: number
+  /** Whether `linearAdd` of many bf16 rows is one kernel, so that it pays to add a residual where its branch is computed. */
+  readonly fusesResiduals: boolean
   /** For lib/runtime only. */
   readonly addon: NativeAddon
   readonly id: number
@@ -41,6 +43,7 @@ export class Device {
     this.name = described.name
     this.description = described.description
     this.threads = described.threads
+    this.fusesResiduals = described.fusesResiduals
   }
 
   /**

@@ -13,7 +13,7 @@ export interface NativeAddon {
 
   deviceOpen(name: string, threads: number, isa: string): number
   deviceClose(device: number): Promise<void>
-  deviceDescribe(device: number): { name: string; description: string; threads: number }
+  deviceDescribe(device: number): { name: string; description: string; threads: number; fusesResiduals: boolean }
   deviceMemory(device: number): DeviceMemory
   deviceResetPeak(device: number): void
   deviceReleaseCached(device: number): void
@@ -276,6 +276,37 @@ export interface NativeAddon {
     outFeatures: number,
     epsilon: number,
   ): void
+  opQkv(
+    x: number,
+    queryWeight: number,
+    keyWeight: number,
+    valueWeight: number,
+    cosine: number,
+    sine: number,
+    positions: number,
+    q: number,
+    k: number,
+    v: number,
+    rows: number,
+    cols: number,
+    heads: number,
+    kvHeads: number,
+    headDim: number,
+    maxPositions: number,
+    invariance: number,
+  ): void
+  opGateUp(
+    x: number,
+    gateWeight: number,
+    upWeight: number,
+    gate: number,
+    up: number,
+    out: number,
+    rows: number,
+    cols: number,
+    outFeatures: number,
+    invariance: number,
+  ): void
   opLinearAdd(
     x: number,
     weight: number,
@@ -284,6 +315,7 @@ export interface NativeAddon {
     rows: number,
     inFeatures: number,
     outFeatures: number,
+    invariance: number,
   ): void
 }
 

@@ -101,6 +101,12 @@ class Arguments {
     return value;
   }
 
+  Invariance invariance(size_t index) const {
+    const int32_t value = integer(index, "invariance");
+    if (value < 0 || value > 2) fail("invariance", "is unknown");
+    return static_cast<Invariance>(value);
+  }
+
   int64_t product(int64_t a, int64_t b) const {
     int64_t result;
     if (__builtin_mul_overflow(a, b, &result)) fail("extents", "are too large");

@@ -12,6 +12,7 @@ void register_device_functions(Napi::Object& exports, Environment* environment);
 void register_tensor_functions(Napi::Object& exports, Environment* environment);
 void register_op_functions(Napi::Object& exports, Environment* environment);
 void register_decoding_functions(Napi::Object& exports, Environment* environment);
+void register_product_functions(Napi::Object& exports, Environment* environment);
 void register_training_functions(Napi::Object& exports, Environment* environment);
 
 }  // namespace alma::addon

@@ -101,13 +101,14 @@ Napi::Value device_close(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-// deviceDescribe(device: number): { name, description, threads }
+// deviceDescribe(device: number): { name, description, threads, fusesResiduals }
 Napi::Value device_describe(const Napi::CallbackInfo& info) {
   const Device& device = environment_of(info).device(id_of(info));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("name", device.name());
   result.Set("description", device.description());
   result.Set("threads", device.threads());
+  result.Set("fusesResiduals", device.fuses_residuals());
   return result;
 }
 

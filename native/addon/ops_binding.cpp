@@ -61,12 +61,6 @@ void increment(Arguments& a) {
   a.device().submit<IncrementArgs, &Ops::increment>(args);
 }
 
-Invariance invariance(Arguments& a, size_t index) {
-  const int32_t value = a.integer(index, "invariance");
-  if (value < 0 || value > 2) a.fail("invariance", "is unknown");
-  return static_cast<Invariance>(value);
-}
-
 // opMatmul(a, b, c, m, n, k, layout, accumulate, invariance)
 void matmul(Arguments& a) {
   MatmulArgs args{};
@@ -77,7 +71,7 @@ void matmul(Arguments& a) {
   if (layout < 0 || layout > 2) a.fail("layout", "is unknown");
   args.layout = static_cast<MatmulLayout>(layout);
   args.accumulate = a.boolean(7, "accumulate");
-  args.invariance = invariance(a, 8);
+  args.invariance = a.invariance(8);
   if (args.invariance != Invariance::none && (args.layout != MatmulLayout::nt || args.accumulate)) {
     a.fail("invariance", "is for 'nt' products without accumulate");
   }
@@ -169,7 +163,7 @@ void attention(Arguments& a) {
   AttentionArgs args{};
   args.shape = attention_shape(a, 5, 8);
   AttentionShape& s = args.shape;
-  s.invariance = invariance(a, 16);
+  s.invariance = a.invariance(16);
   s.blocks_per_sequence = a.integer(18, "blocksPerSequence");
   s.block_size = a.integer(19, "blockSize");
   if (s.blocks_per_sequence < 0) a.fail("blocksPerSequence", "is negative");
@@ -438,6 +432,7 @@ void register_op_functions(Napi::Object& exports, Environment* environment) {
   ALMA_EXPORT_RAW("opAppendTokens", append_tokens);
   ALMA_EXPORT_RAW("opCountNonFinite", count_non_finite);
   register_decoding_functions(exports, environment);
+  register_product_functions(exports, environment);
   register_training_functions(exports, environment);
 }
 

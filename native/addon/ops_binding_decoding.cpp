@@ -116,21 +116,6 @@ void norm_gate_up(Arguments& a) {
   a.device().submit<NormGateUpArgs, &Ops::norm_gate_up>(args);
 }
 
-// opLinearAdd(x, weight, residual, out, rows, inFeatures, outFeatures)
-void linear_add(Arguments& a) {
-  LinearAddArgs args{};
-  args.rows = a.extent(4, "rows");
-  args.in_features = a.extent(5, "inFeatures");
-  args.out_features = a.extent(6, "outFeatures");
-  args.x = a.floats(0, "x", a.product(args.rows, args.in_features));
-  args.weight = a.floats(1, "weight", a.product(args.out_features, args.in_features));
-  args.residual = a.floats(2, "residual", a.product(args.rows, args.out_features));
-  args.out = a.floats(3, "out", a.product(args.rows, args.out_features));
-  a.same_dtype(args.x, args.residual, "x and residual");
-  a.same_dtype(args.x, args.out, "x and out");
-  a.device().submit<LinearAddArgs, &Ops::linear_add>(args);
-}
-
 }  // namespace
 
 void register_decoding_functions(Napi::Object& exports, Environment* environment) {
@@ -140,7 +125,6 @@ void register_decoding_functions(Napi::Object& exports, Environment* environment
   ALMA_EXPORT_RAW("opCopyBlocks", copy_blocks);
   ALMA_EXPORT_RAW("opNormQkv", norm_qkv);
   ALMA_EXPORT_RAW("opNormGateUp", norm_gate_up);
-  ALMA_EXPORT_RAW("opLinearAdd", linear_add);
 }
 
 }  // namespace alma::addon

@@ -150,6 +150,10 @@ void CpuOps::norm_qkv(const NormQkvArgs& args) {
 void CpuOps::norm_gate_up(const NormGateUpArgs& args) {
   parts::norm_gate_up(*this, args, pool_.scratch(0, ThreadPool::kPartsSlot, parts::scratch_bytes(args)));
 }
+void CpuOps::qkv(const QkvArgs& args) { parts::qkv(*this, args); }
+void CpuOps::gate_up(const GateUpArgs& args) {
+  parts::gate_up(*this, args, pool_.scratch(0, ThreadPool::kPartsSlot, parts::scratch_bytes(args)));
+}
 void CpuOps::linear_add(const LinearAddArgs& args) {
   parts::linear_add(*this, args, pool_.scratch(0, ThreadPool::kPartsSlot, parts::scratch_bytes(args)));
 }

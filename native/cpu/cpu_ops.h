@@ -53,6 +53,8 @@ class CpuOps final : public Ops {
   void count_non_finite(const CountNonFiniteArgs&) override;
   void norm_qkv(const NormQkvArgs&) override;
   void norm_gate_up(const NormGateUpArgs&) override;
+  void qkv(const QkvArgs&) override;
+  void gate_up(const GateUpArgs&) override;
   void linear_add(const LinearAddArgs&) override;
   void scale(const ScaleArgs&) override;
   void dropout(const DropoutArgs&) override;

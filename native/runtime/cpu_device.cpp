@@ -52,6 +52,7 @@ class CpuDevice final : public Device {
   const std::string& name() const override { return name_; }
   const std::string& description() const override { return description_; }
   int threads() const override { return threads_; }
+  bool fuses_residuals() const override { return false; }
   bool host_accessible() const override { return true; }
 
  private:

@@ -61,6 +61,7 @@ class Device : public std::enable_shared_from_this<Device> {
   virtual const std::string& name() const = 0;         // 'cpu', 'cuda:0', …
   virtual const std::string& description() const = 0;  // what is computing: instruction set, threads, GPU model
   virtual int threads() const = 0;
+  virtual bool fuses_residuals() const = 0;  // linear_add of many bf16 rows is one kernel
   virtual bool host_accessible() const = 0;  // tensors can lie in mapped files
 
   void submit_task(std::unique_ptr<Task> task) { engine_->submit_task(std::move(task)); }

@@ -1,4 +1,4 @@
-// The fused ops of decoding, done by the ops that they are made of: the CPU device does them so, and a GPU where its kernels do not take
+// The fused products of a decoder layer, done by the ops that they are made of: the CPU device does them so, and a GPU where its kernels do not take
 // the arguments. `Ops` has the ops that are called; `scratch` holds scratch_bytes(args).
 #pragma once
 
@@ -20,8 +20,8 @@ inline TensorRef take(void*& scratch, const TensorRef& like, int64_t count) {
   return ref;
 }
 inline MatmulArgs linear(const TensorRef& x, const TensorRef& weight, const TensorRef& out, int64_t rows,
-                         int64_t out_features, int64_t in_features) {
-  return {x, weight, out, rows, out_features, in_features, MatmulLayout::nt, false, Invariance::few_rows};
+                         int64_t out_features, int64_t in_features, Invariance invariance = Invariance::few_rows) {
+  return {x, weight, out, rows, out_features, in_features, MatmulLayout::nt, false, invariance};
 }
 
 }  // namespace detail
@@ -32,6 +32,9 @@ inline size_t scratch_bytes(const NormQkvArgs& args) {
 }
 inline size_t scratch_bytes(const NormGateUpArgs& args) {
   return detail::piece(args.x, args.rows * args.cols) + detail::piece(args.x, args.rows * args.out_features);
+}
+inline size_t scratch_bytes(const GateUpArgs& args) {
+  return args.up.data != nullptr ? 0 : detail::piece(args.x, args.rows * args.out_features);
 }
 inline size_t scratch_bytes(const LinearAddArgs& args) { return detail::piece(args.x, args.rows * args.out_features); }
 
@@ -66,9 +69,40 @@ void norm_gate_up(Ops& ops, const NormGateUpArgs& args, void* scratch) {
 }
 
 template <class Ops>
+void qkv(Ops& ops, const QkvArgs& args) {
+  const int64_t width = args.heads * args.head_dim, kv_width = args.kv_heads * args.head_dim;
+  const auto multiply = [&](const TensorRef& weight, const TensorRef& out, int64_t columns) {
+    ops.matmul(detail::linear(args.x, weight, out, args.rows, columns, args.cols, args.invariance));
+  };
+  const auto turn = [&](const TensorRef& x, int64_t heads) {
+    ops.rope(
+        {x, x, args.cosine, args.sine, args.positions, args.rows, heads, args.head_dim, args.max_positions, false});
+  };
+  multiply(args.query_weight, args.q, width);
+  multiply(args.key_weight, args.k, kv_width);
+  multiply(args.value_weight, args.v, kv_width);
+  turn(args.q, args.heads);
+  turn(args.k, args.kv_heads);
+}
+
+template <class Ops>
+void gate_up(Ops& ops, const GateUpArgs& args, void* scratch) {
+  const int64_t count = args.rows * args.out_features;
+  const TensorRef gate = args.gate.data != nullptr ? args.gate : args.out;
+  const TensorRef up = args.up.data != nullptr ? args.up : detail::take(scratch, args.x, count);
+  const auto multiply = [&](const TensorRef& weight, const TensorRef& out) {
+    ops.matmul(detail::linear(args.x, weight, out, args.rows, args.out_features, args.cols, args.invariance));
+  };
+  multiply(args.gate_weight, gate);
+  multiply(args.up_weight, up);
+  if (args.out.data != nullptr) ops.swi_glu({gate, up, args.out, count});
+}
+
+template <class Ops>
 void linear_add(Ops& ops, const LinearAddArgs& args, void* scratch) {
   const TensorRef branch = detail::take(scratch, args.x, args.rows * args.out_features);
-  ops.matmul(detail::linear(args.x, args.weight, branch, args.rows, args.out_features, args.in_features));
+  ops.matmul(
+      detail::linear(args.x, args.weight, branch, args.rows, args.out_features, args.in_features, args.invariance));
   ops.add({args.residual, branch, args.out, args.rows * args.out_features});
 }
 

@@ -268,7 +268,7 @@ struct SampleArgs {
   uint64_t seed;
 };
 
-// The three products of a decoder layer around attention, for the few rows of a decoding step, each one kernel on a GPU. Sums are of the
+// The products of a decoder layer around attention, for the few rows of a decoding step, each one kernel on a GPU. Sums are of the
 // order Invariance::few_rows. The bits may be others than those of the ops that they stand for, but on the CPU they are the same.
 //
 // On a GPU their kernels may start while the op enqueued just before still runs, and read what is constant in the meantime: weights,
@@ -289,11 +289,30 @@ struct NormGateUpArgs {
   int64_t rows, cols, out_features;
   float epsilon;
 };
+// The products of a decoder layer for prompts and for training, with what follows each fused in where a kernel can. On the CPU the bits are
+// those of the ops that they stand for. `invariance` is that of the products, and holds for what follows them as well.
+//
+// q = rope(x · query_weightᵀ), k = rope(x · key_weightᵀ), v = x · value_weightᵀ: x [rows, cols] · weights [heads or kv_heads · head_dim, cols] ·
+// q [rows, heads, head_dim] · k, v [rows, kv_heads, head_dim] · cosine, sine f32[max_positions, head_dim / 2] · positions i32[rows].
+struct QkvArgs {
+  TensorRef x, query_weight, key_weight, value_weight, cosine, sine, positions, q, k, v;
+  int64_t rows, cols, heads, kv_heads, head_dim, max_positions;
+  Invariance invariance;
+};
+// gate = x · gate_weightᵀ, up = x · up_weightᵀ, out = silu(gate) · up; x [rows, cols] · weights [out_features, cols] · gate, up, out
+// [rows, out_features]. Either out or gate and up may be absent. out has the same bits with gate and up as without: it is computed
+// from them in the dtype of x.
+struct GateUpArgs {
+  TensorRef x, gate_weight, up_weight, gate, up, out;
+  int64_t rows, cols, out_features;
+  Invariance invariance;
+};
 // out = residual + x · weightᵀ; x [rows, in_features] · weight [out_features, in_features] · residual, out [rows, out_features]. out may be
-// residual.
+// residual. With Invariance::few_rows it is one of the ops of a decoding step: what is said above of their weights holds.
 struct LinearAddArgs {
   TensorRef x, weight, residual, out;
   int64_t rows, in_features, out_features;
+  Invariance invariance;
 };
 
 // Changes logits[rows, vocab] in place. history i32[rows, history_stride] holds, for row i, history_length[i] ids (prompt, pads
@@ -397,6 +416,8 @@ class Ops {
   virtual void count_non_finite(const CountNonFiniteArgs&) = 0;
   virtual void norm_qkv(const NormQkvArgs&) = 0;
   virtual void norm_gate_up(const NormGateUpArgs&) = 0;
+  virtual void qkv(const QkvArgs&) = 0;
+  virtual void gate_up(const GateUpArgs&) = 0;
   virtual void linear_add(const LinearAddArgs&) = 0;
 
   // Only some ways of training need these; a device may be without them and then says so.

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { Device } from '../../lib/runtime/index.js'
 
 const folder = join(import.meta.dirname, '..', '..', 'build', 'Release')
-const programs = ['cuda_ops_test', 'cuda_attention_test', 'cuda_matmul_test']
+const programs = ['cuda_ops_test', 'cuda_attention_test', 'cuda_matmul_test', 'cuda_fused_matmul_test']
 
 // Builds without the emulator have no such programs either.
 describe.skipIf(!Device.buildInformation().emulator)('CUDA kernels', () => {

@@ -5,8 +5,10 @@ import { expectClose, expectError } from '../support/compare.js'
 import { deviceName, itIsTheSameOnAnyThreads, onEachDevice } from '../support/devices.js'
 import { TestRandom } from '../support/random.js'
 import { matmul, rmsNorm, rope, swiGlu } from '../support/reference.js'
+import { frequenciesOf, ropeTable } from '../support/rope-table.js'
 
 const fewRows = 'fewRows'
+const few = { invariance: fewRows } as const
 const epsilon = 1e-5
 const bounds = { f32: { relativeL2: 5e-6 }, bf16: { relativeL2: 2e-2 } }
 /** What a cache row holds that nobody has written. */
@@ -27,22 +29,6 @@ const shapes: readonly Shape[] = [
   { rows: 17, hidden: 72, heads: 3, kvHeads: 1, headDim: 32, features: 70 },
   { rows: 2, hidden: 30, heads: 2, kvHeads: 1, headDim: 6, features: 11 },
 ]
-
-const frequenciesOf = (headDim: number): Float64Array =>
-  Float64Array.from({ length: headDim / 2 }, (_, i) => 10_000 ** ((-2 * i) / headDim))
-
-function ropeTable(device: Device, headDim: number, count: number): ops.RopeTable {
-  const half = headDim / 2
-  const frequencies = frequenciesOf(headDim)
-  const angles = Float64Array.from(
-    { length: count * half },
-    (_, i) => Math.floor(i / half) * (frequencies[i % half] ?? 0),
-  )
-  return {
-    cosine: Tensor.from(device, Float32Array.from(angles, Math.cos), [count, half]),
-    sine: Tensor.from(device, Float32Array.from(angles, Math.sin), [count, half]),
-  }
-}
 
 function qkvProblem(
   device: Device,
@@ -132,9 +118,14 @@ onEachDevice((device) => {
       const residual = await x.readFloats()
       const [inner, matrix] = [await activation.readFloats(), await down.readFloats()]
       const expected = matmul(inner, matrix, rows, hidden, features, 'nt', residual)
-      expectClose('residual + product', await ops.linearAdd(activation, down, x).readFloats(), expected, bounds[dtype])
+      expectClose(
+        'residual + product',
+        await ops.linearAdd(activation, down, x, few).readFloats(),
+        expected,
+        bounds[dtype],
+      )
       expectClose('residual is left alone', await x.readFloats(), residual, { maxAbs: 0 })
-      expect(ops.linearAdd(activation, down, x, x)).toBe(x)
+      expect(ops.linearAdd(activation, down, x, { ...few, out: x })).toBe(x)
       expectClose('in place', await x.readFloats(), expected, bounds[dtype])
     })
 
@@ -170,7 +161,7 @@ onEachDevice((device) => {
       const fused = ops.normGateUp(x, weights, { epsilon })
       expect(await fused.readFloats()).toEqual(await activation.readFloats())
       const sum = ops.add(x, linear(down, activation))
-      expect(await ops.linearAdd(fused, down, x).readFloats()).toEqual(await sum.readFloats())
+      expect(await ops.linearAdd(fused, down, x, few).readFloats()).toEqual(await sum.readFloats())
     })
   })
 
@@ -235,6 +226,6 @@ itIsTheSameOnAnyThreads(async (device) => {
   const ffn = ffnProblem(device, shape, 'f32')
   const activation = ops.normGateUp(ffn.x, ffn.weights)
   const results = [options.q, options.cache.keys, options.cache.values, activation]
-  results.push(ops.linearAdd(activation, ffn.down, ffn.x))
+  results.push(ops.linearAdd(activation, ffn.down, ffn.x, few))
   return Promise.all(results.map((tensor) => tensor.readFloats()))
 })

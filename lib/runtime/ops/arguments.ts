@@ -24,6 +24,13 @@ export function headsOf(op: string, name: string, tensor: Tensor): [tokens: numb
   return [tokens, heads, headDim]
 }
 
+/** A weight of a product has shape [rows, cols]. */
+export function checkWeight(op: string, name: string, weight: Tensor, rows: number, cols: number): void {
+  const [foundRows, foundCols] = rowsAndColumns(weight)
+  if (foundRows === rows && foundCols === cols) return
+  throw mismatch(op, `${name} has shape [${weight.shape.join(', ')}], expected [${rows}, ${cols}]`)
+}
+
 /** A seed as two 32-bit words. */
 export function seedWords(seed: number): [low: number, high: number] {
   return [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0]

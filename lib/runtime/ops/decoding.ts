@@ -1,6 +1,6 @@
-/** The products of a decoder layer around attention, fused for decoding steps of few rows. */
+/** The products of a decoder layer in front of attention and activation, with the norm before them: for decoding steps of few rows. */
 import { Tensor } from '../tensor.js'
-import { headsOf, like, mismatch, rowsAndColumns } from './arguments.js'
+import { checkWeight, headsOf, mismatch, rowsAndColumns } from './arguments.js'
 import type { RopeTable } from './rope.js'
 
 export interface QkvWeights {
@@ -111,29 +111,6 @@ export function normGateUp(
   return result
 }
 
-/**
- * residual + x · weightᵀ; x [rows, inFeatures], weight [outFeatures, inFeatures]; `out` may be `residual`. Sums are in the order
- * `'fewRows'`; the weight must not be written by the op just before.
- */
-export function linearAdd(x: Tensor, weight: Tensor, residual: Tensor, out: Tensor = like(residual)): Tensor {
-  const [rows, cols] = rowsAndColumns(x)
-  const [features] = rowsAndColumns(weight)
-  checkWeight('linearAdd', 'weight', weight, features, cols)
-  for (const [name, tensor] of Object.entries({ residual, out })) {
-    if (tensor.count !== rows * features) {
-      throw mismatch('linearAdd', `${name} has shape [${tensor.shape.join(', ')}], expected [${rows}, ${features}]`)
-    }
-  }
-  x.device.addon.opLinearAdd(x.handle, weight.handle, residual.handle, out.handle, rows, cols, features)
-  return out
-}
-
 function checkNorm(op: string, norm: Tensor, cols: number): void {
   if (norm.count !== cols) throw mismatch(op, `norm has ${norm.count} elements, expected ${cols}`)
-}
-
-function checkWeight(op: string, name: string, weight: Tensor, rows: number, cols: number): void {
-  const [foundRows, foundCols] = rowsAndColumns(weight)
-  if (foundRows === rows && foundCols === cols) return
-  throw mismatch(op, `${name} has shape [${weight.shape.join(', ')}], expected [${rows}, ${cols}]`)
 }

@@ -42,24 +42,15 @@ int group_of(int64_t tiles_m, int64_t columns, int multiprocessors, int cluster)
   return static_cast<int>(std::min<int64_t>(best, tiles_m));
 }
 
-TensorMap operand_map(const TensorRef& tensor, int64_t rows, int64_t columns, int box_rows) {
-  return make_tensor_map("matmul",
-                         {tensor.data, DType::bf16, 2, {columns, rows, 0}, {1, columns, 0}, {64, box_rows, 0}, true});
-}
-
 // With k in `splits` parts, or in as few as have the same length.
 MatmulPlan plan_of(const MatmulArgs& args, TileColumns columns, int multiprocessors, int64_t splits, int cluster) {
-  const auto n = static_cast<int64_t>(columns);
-  const int64_t k_blocks = ceil_div(args.k, kDepth), split_blocks = ceil_div(k_blocks, splits);
-  MatmulPlan plan{columns, ceil_div(args.m, kM * cluster), ceil_div(args.n, n), 1, 0, ceil_div(k_blocks, split_blocks),
-                  cluster};
-  const int64_t waves = ceil_div(plan.tiles_m * plan.tiles_n * plan.splits, multiprocessors / cluster);
-  plan.cost = static_cast<double>(waves) * cycles_of_tile(n, split_blocks * kDepth, multiprocessors, cluster);
+  const int64_t k_blocks = ceil_div(args.k, kDepth), parts = ceil_div(k_blocks, ceil_div(k_blocks, splits));
+  MatmulPlan plan = plan_tiles(args.m, ceil_div(args.n, static_cast<int64_t>(columns)), args.k, columns,
+                               multiprocessors, parts, cluster);
   if (plan.splits > 1) {
     const double bytes = 4.0 * static_cast<double>(args.m * args.n) * static_cast<double>(2 * plan.splits + 1);
     plan.cost += kSumCycles + bytes / std::min(kL2BytesOfOne * multiprocessors, kL2Bytes);
   }
-  plan.group = group_of(plan.tiles_m, n, multiprocessors, cluster);
   return plan;
 }
 
@@ -84,19 +75,15 @@ void multiply(const Context& context, const MatmulArgs& args, const MatmulPlan& 
   const bool bulk_store = !f32_out && !args.accumulate && args.n % 8 == 0 && aligned(16, args.c);
   const bool a_by_k = args.layout != MatmulLayout::tn, b_by_k = args.layout == MatmulLayout::nt;
   MatmulProblem problem{};
-  problem.a = a_by_k ? operand_map(args.a, args.m, args.k, kM) : operand_map(args.a, args.k, args.m, kDepth);
-  problem.b = b_by_k ? operand_map(args.b, args.n, args.k, static_cast<int>(plan.columns) / plan.cluster)
-                     : operand_map(args.b, args.k, args.n, kDepth);
-  if (bulk_store) problem.c = operand_map(args.c, args.m, args.n, 64);
+  problem.a = a_by_k ? operand_map("matmul", args.a, args.m, args.k, kM)
+                     : operand_map("matmul", args.a, args.k, args.m, kDepth);
+  problem.b = b_by_k ? operand_map("matmul", args.b, args.n, args.k, static_cast<int>(plan.columns) / plan.cluster)
+                     : operand_map("matmul", args.b, args.k, args.n, kDepth);
+  if (bulk_store) problem.c = operand_map("matmul", args.c, args.m, args.n, 64);
   problem.c_data = args.c.data;
   problem.m = args.m;
   problem.n = args.n;
-  problem.k_blocks = static_cast<int>(ceil_div(args.k, kDepth));
-  problem.tiles_m = static_cast<int>(plan.tiles_m);
-  problem.tiles_n = static_cast<int>(plan.tiles_n);
-  problem.group = plan.group;
-  problem.splits = static_cast<int>(plan.splits);
-  problem.split_blocks = static_cast<int>(ceil_div(problem.k_blocks, plan.splits));
+  set_tiles(problem, plan, args.k);
   problem.accumulate = args.accumulate;
   problem.f32_out = f32_out;
   problem.pairs = args.n % 2 == 0 && aligned(2 * size_of(args.c.dtype), args.c);
@@ -108,6 +95,31 @@ void multiply(const Context& context, const MatmulArgs& args, const MatmulPlan& 
 }
 
 }  // namespace
+
+TensorMap operand_map(const char* op, const TensorRef& tensor, int64_t rows, int64_t columns, int box_rows) {
+  return make_tensor_map(op,
+                         {tensor.data, DType::bf16, 2, {columns, rows, 0}, {1, columns, 0}, {64, box_rows, 0}, true});
+}
+
+MatmulPlan plan_tiles(int64_t m, int64_t tiles_n, int64_t k, TileColumns columns, int multiprocessors, int64_t splits,
+                      int cluster) {
+  const auto n = static_cast<int64_t>(columns);
+  const int64_t split_blocks = ceil_div(ceil_div(k, kDepth), splits);
+  MatmulPlan plan{columns, ceil_div(m, kM * cluster), tiles_n, 1, 0, splits, cluster};
+  const int64_t waves = ceil_div(plan.tiles_m * plan.tiles_n * plan.splits, multiprocessors / cluster);
+  plan.cost = static_cast<double>(waves) * cycles_of_tile(n, split_blocks * kDepth, multiprocessors, cluster);
+  plan.group = group_of(plan.tiles_m, n, multiprocessors, cluster);
+  return plan;
+}
+
+void set_tiles(MatmulTiles& tiles, const MatmulPlan& plan, int64_t k) {
+  tiles.k_blocks = static_cast<int>(ceil_div(k, kDepth));
+  tiles.tiles_m = static_cast<int>(plan.tiles_m);
+  tiles.tiles_n = static_cast<int>(plan.tiles_n);
+  tiles.group = plan.group;
+  tiles.splits = static_cast<int>(plan.splits);
+  tiles.split_blocks = static_cast<int>(ceil_div(tiles.k_blocks, plan.splits));
+}
 
 MatmulPlan plan_matmul(const MatmulArgs& args, int multiprocessors) {
   if (args.invariance != Invariance::none) return plan_of(args, TileColumns::n128, multiprocessors, 1, 1);

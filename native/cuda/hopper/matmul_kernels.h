@@ -24,18 +24,30 @@ struct MatmulPlan {
 };
 // Of all tiles the one of least cost; where a row's bits must not depend on the others, the one for all m.
 MatmulPlan plan_matmul(const MatmulArgs& args, int multiprocessors);
+// Of so many columns of tiles, with k in `splits` parts; the cost is without that of adding them.
+MatmulPlan plan_tiles(int64_t m, int64_t tiles_n, int64_t k, TileColumns columns, int multiprocessors, int64_t splits,
+                      int cluster);
 // For tests of every tile and of parts of k.
 void matmul_in_tiles(Context& context, const MatmulArgs& args, TileColumns columns, int64_t splits = 1,
                      int cluster = 1);
 
-struct MatmulProblem {
-  TensorMap a, b, c;
-  void* c_data;
-  int64_t m, n;
+// What is multiplied, tile by tile.
+struct MatmulTiles {
+  TensorMap a;
   int k_blocks, tiles_m, tiles_n, group;
-  int splits, split_blocks;         // parts of k, and k blocks of one; with several c is f32[splits, m, n]
+  int splits, split_blocks;  // parts of k, and k blocks of one
+};
+struct MatmulProblem : MatmulTiles {
+  TensorMap b, c;
+  void* c_data;  // with several parts of k f32[splits, m, n]
+  int64_t m, n;
   bool accumulate, f32_out, pairs;  // of the kernel that stores from registers
 };
+
+// All of them but `a`.
+void set_tiles(MatmulTiles& tiles, const MatmulPlan& plan, int64_t k);
+// bf16[rows, columns], in boxes of 64 columns.
+TensorMap operand_map(const char* op, const TensorRef& tensor, int64_t rows, int64_t columns, int box_rows);
 
 // One file a layout: they are compiled at the same time.
 void launch_matmul_nn(const Context& context, const MatmulPlan& plan, const MatmulProblem& problem, bool bulk_store);

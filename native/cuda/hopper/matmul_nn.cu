@@ -1,4 +1,4 @@
-#include "matmul_kernel.cuh"
+#include "matmul_launch.cuh"
 
 namespace alma::ALMA_CUDA::hopper {
 

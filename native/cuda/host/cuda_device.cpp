@@ -33,7 +33,8 @@ constexpr auto kAllocation = CachingAllocator::Mode::caching;
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int index, const DeviceProperties& properties) : Device(make_device_memory(index), kAllocation) {
+  CudaDevice(int index, const DeviceProperties& properties)
+      : Device(make_device_memory(index), kAllocation), fuses_residuals_(properties.compute_capability == 90) {
 #ifdef ALMA_EMULATOR
     name_ = "emulator";
     description_ = "CUDA emulator, " + capability(properties) + ", a test tool";
@@ -50,6 +51,7 @@ class CudaDevice final : public Device {
   const std::string& name() const override { return name_; }
   const std::string& description() const override { return description_; }
   int threads() const override { return 1; }
+  bool fuses_residuals() const override { return fuses_residuals_; }
   bool host_accessible() const override { return false; }
 
  private:
@@ -59,6 +61,7 @@ class CudaDevice final : public Device {
   }
 
   std::string name_, description_;
+  bool fuses_residuals_;
 };
 
 }  // namespace

@@ -39,6 +39,8 @@ namespace alma::ALMA_CUDA {
   X(count_non_finite, CountNonFiniteArgs)      \
   X(norm_qkv, NormQkvArgs)                     \
   X(norm_gate_up, NormGateUpArgs)              \
+  X(qkv, QkvArgs)                              \
+  X(gate_up, GateUpArgs)                       \
   X(linear_add, LinearAddArgs)                 \
   X(scale, ScaleArgs)                          \
   X(dropout, DropoutArgs)                      \

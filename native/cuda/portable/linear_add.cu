@@ -1,4 +1,6 @@
-// out = residual + x · weightᵀ for few rows: what ends the two halves of a decoder layer.
+// out = residual + x · weightᵀ, what ends the two halves of a decoder layer: here for few rows, for many by hopper's kernel where there is
+// one, otherwise op by op.
+#include "../hopper/fused_matmul.h"
 #include "matmul_skinny.cuh"
 #include "op_parts.h"
 #include "ops.h"
@@ -29,9 +31,12 @@ void linear_add(Context& context, const LinearAddArgs& args) {
   same_dtype("linear_add", args.x, args.residual);
   same_dtype("linear_add", args.x, args.out);
   if (args.rows <= 0 || args.out_features <= 0) return;
-  if (!skinny::takes(args.in_features, args.x, args.weight)) {
+  // The rows of a call whose bits are promised all take the same kernel (matmul.cu).
+  const bool few = args.invariance == Invariance::none ? args.rows <= 16 : args.invariance == Invariance::few_rows;
+  if (!few && hopper::takes_linear_add(context, args)) return hopper::linear_add(context, args);
+  if (!few || !skinny::takes(args.in_features, args.x, args.weight)) {
     PartOps ops{context};
-    return parts::linear_add(ops, args, context.workspace->get(parts::scratch_bytes(args)));
+    return parts::linear_add(ops, without_workspace(args), context.workspace->get(parts::scratch_bytes(args)));
   }
   const skinny::Input input{pointer<const bf16>(args.x), nullptr, static_cast<int>(args.in_features), 0, 0, 0};
   const Sum sum{pointer<const bf16>(args.weight),

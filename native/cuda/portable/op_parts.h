@@ -1,4 +1,5 @@
-// The ops that native/runtime/op_parts.h puts together, as kernels. None of them uses the workspace for few rows.
+// The ops that native/runtime/op_parts.h puts together, as kernels. What they leave for each other lies in the workspace, which a product
+// must not use at the same time to divide k: those of decoding steps do not, others are given an order in which they do not.
 #pragma once
 
 #include "../../runtime/op_parts.h"
@@ -15,5 +16,13 @@ struct PartOps {
   void swi_glu(const SwiGluArgs& args) { portable::swi_glu(context, args); }
   void add(const AddArgs& args) { portable::add(context, args); }
 };
+
+// For args with an invariance and rows.
+template <class Args>
+Args without_workspace(Args args) {
+  if (args.invariance == Invariance::none)
+    args.invariance = args.rows <= 16 ? Invariance::few_rows : Invariance::many_rows;
+  return args;
+}
 
 }  // namespace alma::ALMA_CUDA::portable

@@ -38,6 +38,8 @@ void copy_blocks(Context& context, const CopyBlocksArgs& args);
 void count_non_finite(Context& context, const CountNonFiniteArgs& args);
 void norm_qkv(Context& context, const NormQkvArgs& args);
 void norm_gate_up(Context& context, const NormGateUpArgs& args);
+void qkv(Context& context, const QkvArgs& args);
+void gate_up(Context& context, const GateUpArgs& args);
 void linear_add(Context& context, const LinearAddArgs& args);
 void scale(Context& context, const ScaleArgs& args);
 void dropout(Context& context, const DropoutArgs& args);

@@ -5,18 +5,10 @@
 // half a unit of bf16.
 #include "elementwise.cuh"
 #include "ops.h"
+#include "sigmoid.cuh"
 
 namespace alma::ALMA_CUDA::portable {
 namespace {
-
-template <class T>
-__device__ __forceinline__ float sigmoid(float x) {
-  if constexpr (sizeof(T) == 2) {
-    return __fdividef(1.0f, 1.0f + __expf(-x));
-  } else {
-    return 1.0f / (1.0f + expf(-x));
-  }
-}
 
 template <class T>
 struct SwiGlu {

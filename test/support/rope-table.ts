@@ -1,0 +1,19 @@
+import { type Device, type ops, Tensor } from '../../lib/runtime/index.js'
+
+/** The rotary frequencies of base 10,000, one for each pair of columns. */
+export const frequenciesOf = (headDim: number): Float64Array =>
+  Float64Array.from({ length: headDim / 2 }, (_, i) => 10_000 ** ((-2 * i) / headDim))
+
+/** Cosines and sines of the positions 0 … count − 1. */
+export function ropeTable(device: Device, headDim: number, count: number): ops.RopeTable {
+  const half = headDim / 2
+  const frequencies = frequenciesOf(headDim)
+  const angles = Float64Array.from(
+    { length: count * half },
+    (_, i) => Math.floor(i / half) * (frequencies[i % half] ?? 0),
+  )
+  return {
+    cosine: Tensor.from(device, Float32Array.from(angles, Math.cos), [count, half]),
+    sine: Tensor.from(device, Float32Array.from(angles, Math.sin), [count, half]),
+  }
+}
