@@ -139,7 +139,7 @@ static void copy_key_rows(const T* source, const AttentionShape& shape, const Se
 template <class T>
 static void transpose_rows(const T* first, int64_t distance, int64_t keys, int64_t d, float* out) {
   const Operand<T> rows{first, distance, keys, d, true};
-  for (int64_t j = 0; j < keys; j += kNR) pack_panel<kNR, SingleUnits>(rows, j, 0, d, out + j * d);
+  for (int64_t j = 0; j < keys; j += kNR) pack_panels<kNR, SingleUnits>(rows, j, 1, 0, d, out + j * d);
 }
 
 ALMA_INLINE float exp_scalar(float x) { return exp(splat(x))[0]; }

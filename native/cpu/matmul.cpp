@@ -24,19 +24,20 @@ constexpr int64_t kTileN = 8 * kNR;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
 
-// Copies panel `first / R` of an operand, k from k_begin, `units` units long. A function pointer for each operand's dtype: the
-// loops below are compiled once for all of them.
-using Pack = void (*)(const void* operand, int64_t first, int64_t k_begin, int64_t units, float* out);
+// Copies `panels` panels of an operand from `first / R` on, k from k_begin, `units` units long. A function pointer for each operand's
+// dtype: the loops below are compiled once for all of them.
+using Pack = void (*)(const void* operand, int64_t first, int64_t panels, int64_t k_begin, int64_t units, float* out);
 
 template <int R, class Units, class T>
-void pack(const void* operand, int64_t first, int64_t k_begin, int64_t units, float* out) {
-  pack_panel<R, Units>(*static_cast<const Operand<T>*>(operand), first, k_begin, units, out);
+void pack(const void* operand, int64_t first, int64_t panels, int64_t k_begin, int64_t units, float* out) {
+  pack_panels<R, Units>(*static_cast<const Operand<T>*>(operand), first, panels, k_begin, units, out);
 }
 
 struct Problem {
   const void *a, *b;  // Operand
   Pack pack_a, pack_b;
   TensorRef c;
+  bool a_along_k, b_along_k;
   int64_t m, n, k;
   bool accumulate;
 };
@@ -72,9 +73,10 @@ void compute_tile(const float* a, const float* b, int64_t units, int64_t row, in
         const float* a_panel = a + (row + i) / kMR * a_stride + u * kMR;
         for (const char *line = next, *end = next + piece; line < end; line += 64) __builtin_prefetch(line, 0, 2);
         next += piece;
+        float* out = c + i * c_stride + j;
+        for (int line = 0; line < kMR; ++line) __builtin_prefetch(out + line * c_stride, 1);
         F acc[kMR][2];
         multiply_block<Product>(depth, a_panel, 1, kMR, b_panel, kNR, acc);
-        float* out = c + i * c_stride + j;
         const bool adds = add || u > 0;
         if (rows - i >= kMR && cols - j >= kNR) {
           store_block(acc, out, c_stride, adds);
@@ -116,17 +118,18 @@ void multiply(ThreadPool& pool, const Problem& problem) {
         const int64_t n = min(kOuterN, problem.n - j0), m = min(kOuterM, problem.m - i0);
         const int64_t units = ceil_div(min(kOuterK * kUnit, problem.k - k0), kUnit);
         const int64_t panels_a = ceil_div(m, kMR), panels_b = ceil_div(n, kNR);
-        // About 32 KiB a chunk.
-        const int64_t group_a = max<int64_t>(1, 8192 / (units * kMR)), group_b = max<int64_t>(1, 8192 / (units * kNR));
+        const int64_t group_a = panels_at_a_time<kMR>(problem.a_along_k, units),
+                      group_b = panels_at_a_time<kNR>(problem.b_along_k, units);
         const int64_t chunks_a = ceil_div(panels_a, group_a), chunks_b = ceil_div(panels_b, group_b);
         phase(chunks_a + chunks_b, [&](int64_t chunk, int) {
           if (chunk < chunks_a) {
-            for (int64_t p = chunk * group_a; p < min(panels_a, (chunk + 1) * group_a); ++p)
-              problem.pack_a(problem.a, i0 + p * kMR, k0, units, packed_a + p * panel_stride(units, kMR));
+            const int64_t p = chunk * group_a;
+            problem.pack_a(problem.a, i0 + p * kMR, min(group_a, panels_a - p), k0, units,
+                           packed_a + p * panel_stride(units, kMR));
           } else {
-            chunk -= chunks_a;
-            for (int64_t p = chunk * group_b; p < min(panels_b, (chunk + 1) * group_b); ++p)
-              problem.pack_b(problem.b, j0 + p * kNR, k0, units, packed_b + p * panel_stride(units, kNR));
+            const int64_t p = (chunk - chunks_a) * group_b;
+            problem.pack_b(problem.b, j0 + p * kNR, min(group_b, panels_b - p), k0, units,
+                           packed_b + p * panel_stride(units, kNR));
           }
         });
 
@@ -179,7 +182,7 @@ void matmul(ThreadPool& pool, const MatmulArgs& args) {
       const Operand<TA> a{pointer<TA>(args.a), a_along_k ? args.k : args.m, args.m, args.k, a_along_k};
       const Operand<TB> b{pointer<TB>(args.b), b_along_k ? args.k : args.n, args.n, args.k, b_along_k};
       const auto problem = [&](Pack pack_a, Pack pack_b) {
-        return Problem{&a, &b, pack_a, pack_b, args.c, args.m, args.n, args.k, args.accumulate};
+        return Problem{&a, &b, pack_a, pack_b, args.c, a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
       };
 #if defined(ALMA_BF16_DOT)
       if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {

@@ -75,26 +75,41 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
   }
 }
 
+// Several panels at once: what lies together in memory is read together.
 template <int R, class Units, class T>
-static void pack_panel_across(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
-  const int64_t unit_begin = k_begin / Units::kSize;
-  const int64_t available = source.extent - first;
-  for (int64_t u = 0; u < units; ++u)
-    for (int at = 0; at < R; at += W) {
-      // A whole vector where the source has one, also beyond R: the next unit overwrites that part.
-      const int n = static_cast<int>(min<int64_t>(W, max<int64_t>(0, available - at)));
-      store(out + u * R + at, Units::load_across(source, unit_begin + u, first + at, n));
+static void pack_panels_across(const Operand<T>& source, int64_t first, int64_t panels, int64_t k_begin, int64_t units,
+                               float* out) {
+  const int64_t unit_begin = k_begin / Units::kSize, stride = panel_stride(units, R);
+  const int64_t whole = min(panels, max<int64_t>(0, (source.extent - first - round_up(R, W)) / R + 1));
+  for (int64_t u = 0; u < units; ++u) {
+    float* to = out + u * R;
+    int64_t at = first, panel = 0;
+    // A whole vector where the source has one, also beyond R: the next unit overwrites that part.
+    for (; panel < whole; ++panel, at += R, to += stride) {
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i += W) store(to + i, Units::load_across(source, unit_begin + u, at + i, W));
     }
+    for (; panel < panels; ++panel, at += R, to += stride)
+      for (int i = 0; i < R; i += W) {
+        const int n = static_cast<int>(min<int64_t>(W, max<int64_t>(0, source.extent - at - i)));
+        store(to + i, Units::load_across(source, unit_begin + u, at + i, n));
+      }
+  }
 }
 
-// Panel `first / R` of the operand: rows (columns) [first, first + R), zero where there are none, k from k_begin.
+// Panels of an operand that a thread copies at a time: about 32 KiB, and where they lie across k no less than four lines of memory in a row.
+template <int R>
+ALMA_INLINE int64_t panels_at_a_time(bool k_contiguous, int64_t units) {
+  return max<int64_t>(k_contiguous ? 1 : ceil_div(64, R), 8192 / (units * R));
+}
+
+// `panels` panels from first / R on: rows (columns) first and following, zero where there are none, k from k_begin.
 template <int R, class Units, class T>
-static void pack_panel(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
-  if (source.k_contiguous) {
-    pack_panel_along_k<R, Units>(source, first, k_begin, units, out);
-  } else {
-    pack_panel_across<R, Units>(source, first, k_begin, units, out);
-  }
+static void pack_panels(const Operand<T>& source, int64_t first, int64_t panels, int64_t k_begin, int64_t units,
+                        float* out) {
+  if (!source.k_contiguous) return pack_panels_across<R, Units>(source, first, panels, k_begin, units, out);
+  for (int64_t panel = 0; panel < panels; ++panel)
+    pack_panel_along_k<R, Units>(source, first + panel * R, k_begin, units, out + panel * panel_stride(units, R));
 }
 
 }  // namespace alma::cpu::ALMA_ISA

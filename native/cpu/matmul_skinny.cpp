@@ -9,15 +9,15 @@ namespace alma::cpu::ALMA_ISA {
 namespace {
 
 // Rows of a go in groups, whose sums with several rows of b fit the registers. A piece is so many columns that the activations of a group
-// stay in L1 (16 KiB on AVX2) while kBlockSteps rows of every stream of b pass them; those stay there for the other groups.
-constexpr int64_t kActivations = 512 * W;
-constexpr int64_t kBlockSteps = 4;
+// (16 KiB with bf16 weights on AVX2) and what the rows of b have of them stay in the caches nearby for the other groups.
+template <class TB>
+constexpr int64_t kActivations = (sizeof(TB) == 2 ? 512 : 256) * W;
 constexpr int64_t kMaxGroups = ceil_div(kSkinnyRows, 4);
 
-// Columns of a cache line of weights, the step of the inner loop, and how far ahead weights are fetched: a processor sees no further
-// than the end of a page by itself.
+// Columns of a cache line of weights, the step of the inner loop.
 template <class TB>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(TB));
+// How far ahead weights are fetched where a product does nothing but read them; otherwise there is time for a piece.
 template <class TB>
 constexpr int64_t kAhead = 16 * kLine<TB>;
 
@@ -72,6 +72,22 @@ struct Sums {
   F of[kM][kRows];
 };
 
+// What `count` vectors add up to, each as sum() does it, W of them at a time.
+ALMA_INLINE void sums_of(const F* vectors, int64_t count, float* out) {
+  if (count < W) {
+    for (int64_t i = 0; i < count; ++i) out[i] = sum(vectors[i]);
+    return;
+  }
+  for (int64_t first = 0; first < count; first += W) {
+    F block[W];
+    for (int64_t i = 0; i < W; ++i) block[i] = first + i < count ? vectors[first + i] : F{};
+    transpose(block);
+    for (int half = W / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) block[i] += block[i + half];
+    store(out + first, block[0], static_cast<int>(min<int64_t>(W, count - first)));
+  }
+}
+
 // Keeps the compiler from loading a value again wherever it is used.
 ALMA_INLINE void hold(F& value) {
 #if defined(__aarch64__)
@@ -91,7 +107,9 @@ ALMA_INLINE void multiply_add(const float* x, F (&weights)[kRows], Sums<kM, kRow
   for (int r = 0; r < kRows; ++r) hold(weights[r]);
 #pragma GCC unroll 8
   for (int i = 0; i < kM; ++i) {
-    const F row = load(x + i * W);
+    F row = load(x + i * W);
+    // Used twice, it would be loaded twice; GCC keeps what is used more often.
+    if constexpr (kRows == 2) hold(row);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) sums.of[i][r] = row * weights[r] + sums.of[i][r];
   }
@@ -126,28 +144,63 @@ ALMA_INLINE void multiply_line(const float* a, const bf16* const (&row)[kRows], 
   }
 }
 
-// sums += the products of the columns [begin, end) of kRows rows of b with all rows of a, by lines. For every `each` lines, what lies
-// at `ahead` is fetched and `ahead` moves on by a line.
-template <int kM, int kRows, class TB>
-ALMA_INLINE void dot_lines(const float* a, const TB* const (&row)[kRows], const TB* const (&ahead)[kRows], int64_t each,
-                           int64_t begin, int64_t end, Sums<kM, kRows>& sums) {
-  int64_t at = 0;
-  for (int64_t p = begin; p < end; at += kLine<TB>) {
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead[r] + at);
-    const int64_t stop = min(end, p + each * kLine<TB>);
-    for (; p < stop; p += kLine<TB>) multiply_line<kM, kRows>(a + p * kM, row, p, sums);
+// Rows of weights, from a common column on.
+template <int kRows, class TB>
+struct Rows {
+  const TB* at[kRows];
+  __attribute__((always_inline)) Rows from(int64_t column) const {
+    Rows later;
+    for (int r = 0; r < kRows; ++r) later.at[r] = at[r] + column;
+    return later;
   }
+};
+
+// sums += the products of `columns` columns, whole lines, of kRows rows of b with the rows of a group. For every `each` lines, a line of
+// `ahead` is fetched.
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_lines(const float* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& ahead, int64_t each,
+                           int64_t columns, Sums<kM, kRows>& sums) {
+  int64_t at = 0;
+  for (int64_t p = 0; p < columns; at += kLine<TB>) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) __builtin_prefetch(ahead.at[r] + at);
+    const int64_t stop = min(columns, p + each * kLine<TB>);
+    for (; p < stop; p += kLine<TB>) multiply_line<kM, kRows>(a + p * kM, rows.at, p, sums);
+  }
+}
+
+// A function of its own: what is around it must not take registers from the sums.
+template <int kM, int kRows, class TB>
+__attribute__((noinline)) static void dot_apart(const float* a, const Rows<kRows, TB>& rows,
+                                                const Rows<kRows, TB>& ahead, int64_t each, int64_t columns,
+                                                bool begins, Sums<kM, kRows>& total) {
+  const Rows<kRows, TB> row = rows, further = ahead;
+  Sums<kM, kRows> sums = {};
+  if (!begins) sums = total;
+  dot_lines<kM, kRows, TB>(a, row, further, each, columns, sums);
+  total = sums;
+}
+
+// One or two rows, for which the weights are hardly there in time: those kAhead further on are fetched, then what comes next.
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_few(const float* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, int64_t columns,
+                         bool begins, Sums<kM, kRows>& total) {
+  const int64_t near = max<int64_t>(0, columns - kAhead<TB>);
+  Sums<kM, kRows> sums = {};
+  if (!begins) sums = total;
+  dot_lines<kM, kRows, TB>(a, rows, rows.from(kAhead<TB>), 1, near, sums);
+  dot_lines<kM, kRows, TB>(a + near * kM, rows.from(near), next, 1, columns - near, sums);
+  total = sums;
 }
 
 // The last columns of a row that is no multiple of a line, with zeros behind.
 template <int kM, int kRows, class TB>
-__attribute__((noinline)) static void dot_rest(const float* a, const TB* const (&row)[kRows], int64_t rest,
+__attribute__((noinline)) static void dot_rest(const float* a, const Rows<kRows, TB>& rows, int64_t rest,
                                                Sums<kM, kRows>& sums) {
   TB lines[kRows][kLine<TB>] = {};
   const TB* at[kRows];
   for (int r = 0; r < kRows; ++r) {
-    __builtin_memcpy(lines[r], row[r], static_cast<size_t>(rest) * sizeof(TB));
+    __builtin_memcpy(lines[r], rows.at[r], static_cast<size_t>(rest) * sizeof(TB));
     at[r] = lines[r];
   }
   multiply_line<kM, kRows>(a, at, 0, sums);
@@ -158,78 +211,44 @@ __attribute__((noinline)) static void dot_rest(const float* a, const TB* const (
 template <int kM, class TB>
 struct Product {
   static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
-  using Pointers = const TB* [kRows];
 
   const float* a;
   const TB* b;
   int64_t k, groups, group_stride, depth;
   const Output& out;
 
-  // The sums of a piece of rows of b with all of a's rows, where these are one group. kAhead lines further on are fetched meanwhile, then
-  // what comes `next`.
-  ALMA_INLINE void single(const Product& self, const Pointers& row, const Pointers& next, int64_t p, int64_t whole,
-                          Sums<kM, kRows>& sums) {
-    const int64_t near = max<int64_t>(0, whole - kAhead<TB>);
-    Pointers further;
-    for (int r = 0; r < kRows; ++r) further[r] = row[r] + kAhead<TB>;
-    const float* const x = self.a + p * kM;
-    Sums<kM, kRows> local = sums;
-    dot_lines<kM, kRows, TB>(x, row, further, 1, 0, near, local);
-    dot_lines<kM, kRows, TB>(x, row, next, 1, near, whole, local);
-    sums = local;
-  }
-
-  // The same with one group of several; it fetches its share of what comes next.
-  ALMA_INLINE void one_of(const Product& self, int64_t g, const Pointers& row, const Pointers& next, int64_t p,
-                          int64_t whole, Sums<kM, kRows>& sums) {
-    Pointers share;
-    const int64_t lines = ceil_div(whole / kLine<TB>, self.groups);
-    for (int r = 0; r < kRows; ++r) share[r] = next[r] + g * lines * kLine<TB>;
-    Sums<kM, kRows> local = sums;
-    dot_lines<kM, kRows, TB>(self.a + g * self.group_stride + p * kM, row, share, self.groups, 0, whole, local);
-    sums = local;
-  }
-
   void range(int64_t begin, int64_t end) const {
     const int64_t steps = ceil_div(end - begin, kRows);
     // The last row again where a stream has no more.
-    const auto point = [&](int64_t step, int64_t p, Pointers& row) ALMA_LAMBDA {
-      for (int r = 0; r < kRows; ++r) row[r] = b + min(begin + r * steps + step, end - 1) * k + p;
+    const auto point = [&](int64_t step, int64_t p) {
+      Rows<kRows, TB> rows;
+      for (int r = 0; r < kRows; ++r) rows.at[r] = b + min(begin + r * steps + step, end - 1) * k + p;
+      return rows;
     };
-    for (int64_t first = 0; first < steps; first += kBlockSteps) {
-      const int64_t last = min(steps, first + kBlockSteps);
-      Sums<kM, kRows> sums[kBlockSteps][kMaxGroups];
-      for (int64_t step = first; step < last; ++step)
-        for (int64_t g = 0; g < groups; ++g) sums[step - first][g] = {};
+    for (int64_t step = 0; step < steps; ++step) {
+      Sums<kM, kRows> sums[kMaxGroups];
       for (int64_t p = 0; p < k; p += depth) {
         const int64_t columns = min(depth, k - p), whole = columns / kLine<TB> * kLine<TB>;
-        const bool ends = p + depth >= k;
-        for (int64_t g = 0; g < groups; ++g)
-          for (int64_t step = first; step < last; ++step) {
-            Pointers row, next;
-            point(step, p, row);
-            Sums<kM, kRows>& total = sums[step - first][g];
-            if (groups == 1) {
-              if (step + 1 < last)
-                point(step + 1, p, next);
-              else
-                point(ends ? last : first, ends ? 0 : p + depth, next);
-              single(*this, row, next, p, whole, total);
-            } else {
-              point(ends ? step + kBlockSteps : step, ends ? 0 : p + depth, next);
-              one_of(*this, g, row, next, p, whole, total);
-            }
-            if (whole == columns) continue;
-            for (int r = 0; r < kRows; ++r) row[r] += whole;
-            dot_rest<kM, kRows, TB>(a + g * group_stride + (p + whole) * kM, row, columns - whole, total);
+        const Rows<kRows, TB> rows = point(step, p), next = p + depth < k ? point(step, p + depth) : point(step + 1, 0);
+        const int64_t lines = ceil_div(whole / kLine<TB>, groups);
+        for (int64_t g = 0; g < groups; ++g) {
+          const float* x = a + g * group_stride + p * kM;
+          if constexpr (kM <= 2) {
+            dot_few<kM, kRows, TB>(x, rows, next, whole, p == 0, sums[g]);
+          } else {
+            // Each group fetches its share of what comes next.
+            dot_apart<kM, kRows, TB>(x, rows, next.from(g * lines * kLine<TB>), groups, whole, p == 0, sums[g]);
           }
-      }
-      for (int64_t step = first; step < last; ++step)
-        for (int64_t r = 0; r < kRows; ++r) {
-          const int64_t column = begin + r * steps + step;
-          if (column >= end) break;
-          for (int64_t i = 0; i < out.m; ++i) put(out, i, column, sum(sums[step - first][i / kM].of[i % kM][r]));
+          if (whole < columns) dot_rest<kM, kRows, TB>(x + whole * kM, rows.from(whole), columns - whole, sums[g]);
         }
+      }
+      float totals[kMaxGroups * kM * kRows];
+      sums_of(&sums[0].of[0][0], groups * kM * kRows, totals);
+      for (int64_t r = 0; r < kRows; ++r) {
+        const int64_t column = begin + r * steps + step;
+        if (column >= end) break;
+        for (int64_t i = 0; i < out.m; ++i) put(out, i, column, totals[i * kRows + r]);
+      }
     }
   }
 };
@@ -237,7 +256,7 @@ struct Product {
 template <int kM, class TB>
 void multiply(ThreadPool& pool, const float* a, const TB* b, int64_t k, const Output& out) {
   const int64_t groups = ceil_div(out.m, kM), whole = round_up(k, kLine<TB>);
-  const int64_t pieces = ceil_div(whole * kM, kActivations);
+  const int64_t pieces = ceil_div(whole * kM, kActivations<TB>);
   const int64_t depth = max(kLine<TB>, round_up(ceil_div(whole, max<int64_t>(1, pieces)), kLine<TB>));
   const Product<kM, TB> product{a, b, k, groups, kM * whole, depth, out};
   // 8 ranges a thread, for balance.
