@@ -311,6 +311,7 @@ void test_shapes(Device& device, int head_dim) {
       problem_of("not causal", {50, 3}, {10, 140}, 2, 2, head_dim, false),
       problem_of("queries that see no key", {40, 4}, {3, 0}, 2, 1, head_dim),
       problem_of("several tiles", {200}, {200}, 1, 1, head_dim),
+      problem_of("one masked key in a block", {16, 16}, {78, 142}, 1, 1, head_dim),
       problem_of("several tiles, grouped", {120, 9}, {170, 9}, 3, 1, head_dim),
   };
   for (const Problem& p : problems) {
@@ -456,9 +457,15 @@ void test_neighbours(Device& device, int head_dim) {
   fill(p, DType::bf16, 13);
   for (size_t i = 0; i < p.k.size(); ++i)
     if (i / head_dim < 20 || i / head_dim >= 203) p.k[i] = p.v[i] = NAN;
-  const Result got = run(device, p, DType::bf16, false), exact = reference(p, false), plain = reference(p, true);
+  const Result got = run(device, p, DType::bf16, true), exact = reference(p, false), plain = reference(p, true);
   compare("out", DType::bf16, got.out, exact.out, plain.out);
   compare("log_sum_exp", DType::bf16, got.log_sum_exp, exact.log_sum_exp, plain.log_sum_exp);
+  compare("dq", DType::bf16, got.dq, exact.dq, plain.dq);
+  const auto of_keys = [&](const Doubles& values) {
+    return Doubles(values.begin() + 20 * head_dim, values.begin() + 203 * head_dim);
+  };
+  compare("dk", DType::bf16, of_keys(got.dk), of_keys(exact.dk), of_keys(plain.dk));
+  compare("dv", DType::bf16, of_keys(got.dv), of_keys(exact.dv), of_keys(plain.dv));
 }
 
 // NaN in one sequence's queries is not seen by the one before it.
