@@ -2,7 +2,7 @@ import type { KeyValueCache, LlamaForCausalLM } from '../model/index.js'
 import { type Graph, ops, type Tensor } from '../runtime/index.js'
 import type { BlockPool } from './block-pool.js'
 import type { Chosen } from './request.js'
-import { type ChoiceSettings, type Row, TokenChoice } from './token-choice.js'
+import { type ChoicePart, type ChoiceSettings, type Row, TokenChoice } from './token-choice.js'
 import { UploadBuffer } from './upload-buffer.js'
 
 type Part = 'ids' | 'positions' | 'cacheRows' | 'kBegin' | 'kEnd' | 'cuSeqlens' | 'table' | 'copies'
@@ -15,7 +15,7 @@ export class DecodingStep {
   readonly rows: number
   readonly #model: LlamaForCausalLM
   readonly #cache: KeyValueCache
-  readonly #inputs: UploadBuffer<Part>
+  readonly #inputs: UploadBuffer<Part | ChoicePart>
   readonly #choice: TokenChoice
   /** Blocks that the table has room for, a row. */
   readonly #blocksPerRow: number
@@ -33,7 +33,9 @@ export class DecodingStep {
     this.#model = model
     this.#cache = cache
     this.#blocksPerRow = blocksPerRow
-    this.#inputs = new UploadBuffer<Part>(device, {
+    const extents = { rows, beams: settings.numBeams, vocab: config.vocabSize, stride }
+    this.#inputs = new UploadBuffer<Part | ChoicePart>(device, {
+      ...TokenChoice.parts(settings, extents),
       ids: [rows],
       positions: [rows],
       cacheRows: [rows],
@@ -44,8 +46,7 @@ export class DecodingStep {
       copies: [rows, 2],
     })
     for (let i = 0; i <= rows; i++) this.#inputs.host.cuSeqlens[i] = i
-    const beams = settings.numBeams
-    this.#choice = new TokenChoice(device, settings, { rows, beams, vocab: config.vocabSize, stride })
+    this.#choice = new TokenChoice(device, settings, extents, this.#inputs)
   }
 
   /**
@@ -79,9 +80,9 @@ export class DecodingStep {
       kEnd[i] = position + 1
       table.set(branch.blocks, i++ * this.#blocksPerRow)
     }
+    this.#choice.write(rows, ahead)
     this.#inputs.upload()
     if (ahead > 0) ops.cast(this.#choice.ids, this.#inputs.tensors.ids)
-    this.#choice.write(rows, ahead)
     if (this.#graph === undefined) {
       this.#model.reservePositions(this.#positions)
       this.#graph = this.#model.device.capture(() => this.#enqueue())
@@ -103,8 +104,8 @@ export class DecodingStep {
   dispose(): void {
     this.#graph?.dispose()
     this.#graph = undefined
-    this.#inputs.dispose()
     this.#choice.dispose()
+    this.#inputs.dispose()
   }
 
   #enqueue(): void {

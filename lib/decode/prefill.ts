@@ -3,6 +3,7 @@ import { ops, Tensor } from '../runtime/index.js'
 import type { BlockPool } from './block-pool.js'
 import type { Chosen, DecodingRequest } from './request.js'
 import { type ChoiceSettings, type Row, TokenChoice } from './token-choice.js'
+import { UploadBuffer } from './upload-buffer.js'
 
 /** Prompt tokens of one pass: enough to use the machine well, and few enough that others do not wait long for their next token. */
 const PREFILL_TOKENS = 1024
@@ -151,12 +152,16 @@ function chooseFirst(
     owned.push(sources, scores)
   }
   const stride = Math.max(...completed.map(({ prompt }) => prompt.pads + prompt.ids.length))
-  const choice = new TokenChoice(device, settings, { rows: rows.length, beams: 1, vocab: config.vocabSize, stride })
+  const extents = { rows: rows.length, beams: 1, vocab: config.vocabSize, stride }
+  const inputs = new UploadBuffer(device, TokenChoice.parts(settings, extents))
+  const choice = new TokenChoice(device, settings, extents, inputs)
   try {
     choice.write(rows)
+    inputs.upload()
     choice.enqueue(scores)
     return choice.read().then(([chosen]) => chosen)
   } finally {
     choice.dispose()
+    inputs.dispose()
   }
 }

@@ -1,9 +1,9 @@
-import { type Device, ops, Tensor } from '../runtime/index.js'
+import { type Device, ops, type Shape, Tensor } from '../runtime/index.js'
 import { candidatesFor } from './beam-rules.js'
 import type { Branch } from './branch.js'
 import type { ResolvedDecoding } from './options.js'
 import type { Chosen, DecodingRequest } from './request.js'
-import { UploadBuffer } from './upload-buffer.js'
+import type { UploadBuffer } from './upload-buffer.js'
 
 /** A continuation and what it belongs to. */
 export interface Row {
@@ -45,17 +45,36 @@ export function processesScores(settings: ChoiceSettings): boolean {
   return suppress.length > 0 || repetitionPenalty !== 1 || noRepeatNgramSize > 0
 }
 
+/** What a choice has of an upload. */
+export type ChoicePart =
+  | 'streams'
+  | 'choicePositions'
+  | 'suppress'
+  | 'suppressBelow'
+  | 'lengths'
+  | 'history'
+  | 'beamScores'
+
+export interface ChoiceExtents {
+  /** Rows of logits, in groups of `beams` when there is a search. */
+  readonly rows: number
+  readonly beams: number
+  readonly vocab: number
+  /** Longest history, tokens. */
+  readonly stride: number
+}
+
 /**
- * The choice of a token for each of so many rows: what it depends on is uploaded by {@link write}, {@link enqueue} chooses from logits
- * (it can be captured), {@link read} gives what was chosen.
+ * The choice of a token for each of so many rows: what it depends on is written by {@link write} into an upload of its owner,
+ * {@link enqueue} chooses from logits (it can be captured), {@link read} gives what was chosen.
  */
 export class TokenChoice {
   readonly #settings: ChoiceSettings
   readonly #beams: number
   readonly #k: number
-  readonly #inputs: UploadBuffer<'streams' | 'positions' | 'suppress' | 'suppressBelow' | 'lengths' | 'history'>
+  readonly #inputs: Pick<UploadBuffer<ChoicePart>, 'host' | 'tensors'>
   readonly #stride: number
-  /** f32 [rows]. */
+  /** f32 [rows], as the i32 of the upload. */
   readonly #beamScores: Tensor | undefined
   readonly #beamScoresHost: Float32Array
   /**
@@ -70,14 +89,27 @@ export class TokenChoice {
   readonly #parents: Tensor
   readonly #numbers: Tensor
 
-  /**
-   * @param rows rows of logits, in groups of `beams` when there is a search.
-   * @param stride longest history, tokens.
-   */
+  /** What the upload has to have room for. */
+  static parts(settings: ChoiceSettings, { rows, beams, stride }: ChoiceExtents): Record<ChoicePart, Shape> {
+    const searches = settings.candidates > 0
+    const draws = settings.sampling === undefined ? 0 : searches ? rows / beams : rows
+    const processed = processesScores(settings) ? rows : 0
+    return {
+      streams: [draws],
+      choicePositions: [draws],
+      suppress: [settings.suppress.length],
+      suppressBelow: [processed],
+      lengths: [processed],
+      history: [processed, processed > 0 ? stride : 0],
+      beamScores: [searches ? rows : 0],
+    }
+  }
+
   constructor(
     device: Device,
     settings: ChoiceSettings,
-    { rows, beams, vocab, stride }: { rows: number; beams: number; vocab: number; stride: number },
+    { rows, beams, vocab, stride }: ChoiceExtents,
+    inputs: Pick<UploadBuffer<ChoicePart>, 'host' | 'tensors'>,
   ) {
     this.#settings = settings
     this.#beams = beams
@@ -85,19 +117,11 @@ export class TokenChoice {
     const searches = settings.candidates > 0
     const groups = searches ? rows / beams : rows
     this.#k = searches ? Math.min(settings.candidates, beams * vocab) : 1
-    const draws = settings.sampling === undefined ? 0 : groups
-    const processed = processesScores(settings) ? rows : 0
-    this.#inputs = new UploadBuffer(device, {
-      streams: [draws],
-      positions: [draws],
-      suppress: [settings.suppress.length],
-      suppressBelow: [processed],
-      lengths: [processed],
-      history: [processed, this.#stride],
-    })
-    this.#inputs.host.suppress.set(settings.suppress)
-    this.#beamScoresHost = new Float32Array(searches ? rows : 0)
-    this.#beamScores = searches ? Tensor.empty(device, [rows], 'f32') : undefined
+    this.#inputs = inputs
+    inputs.host.suppress.set(settings.suppress)
+    const { buffer, byteOffset, length } = inputs.host.beamScores
+    this.#beamScoresHost = new Float32Array(buffer, byteOffset, length)
+    this.#beamScores = searches ? inputs.tensors.beamScores.view([rows], 0, 'f32') : undefined
     const chosen = groups * this.#k
     this.#chosen = Tensor.empty(device, [2, 3 * chosen], 'i32')
     this.#latest = this.#chosen.view([3 * chosen])
@@ -109,20 +133,17 @@ export class TokenChoice {
 
   /** @param ahead tokens of each row that are chosen, but not known to the host: 0 where histories are needed, or beams. */
   write(rows: readonly Row[], ahead = 0): void {
-    const inputs = this.#inputs
-    const { streams, positions } = inputs.host
+    const { streams, choicePositions } = this.#inputs.host
     const perDraw = this.#settings.candidates > 0 ? this.#beams : 1
     for (let i = 0; i < streams.length; i++) {
       const row = rows[i * perDraw]
       if (row === undefined) continue
       streams[i] = row.branch.stream
-      positions[i] = row.request.prompt.ids.length + row.branch.tokens.length + ahead
+      choicePositions[i] = row.request.prompt.ids.length + row.branch.tokens.length + ahead
     }
     if (this.#stride > 0) for (const [i, row] of rows.entries()) this.#writeHistory(i, row)
-    if (streams.length > 0 || this.#stride > 0) inputs.upload()
-    if (this.#beamScores !== undefined) {
-      for (const [i, { branch }] of rows.entries()) this.#beamScoresHost[i] = branch.sumLogprob
-      this.#beamScores.write(this.#beamScoresHost)
+    for (let i = 0; i < this.#beamScoresHost.length; i++) {
+      this.#beamScoresHost[i] = rows[i]?.branch.sumLogprob ?? Number.NaN
     }
   }
 
@@ -134,7 +155,7 @@ export class TokenChoice {
       this.#process(logits)
       if (sampling === undefined) ops.argmax(logits, { out: ids, logprob: numbers })
       else {
-        const [stream, position] = [this.#inputs.tensors.streams, this.#inputs.tensors.positions]
+        const [stream, position] = [this.#inputs.tensors.streams, this.#inputs.tensors.choicePositions]
         ops.sample(logits, { ...sampling, stream, position, out: ids, logprob: numbers })
       }
       return
@@ -150,7 +171,7 @@ export class TokenChoice {
       ...(sampling && {
         noise: {
           stream: this.#inputs.tensors.streams,
-          position: this.#inputs.tensors.positions,
+          position: this.#inputs.tensors.choicePositions,
           seed: sampling.seed,
         },
       }),
@@ -179,8 +200,8 @@ export class TokenChoice {
     return { totals: numbers, tokens: ids, parents: new Int32Array(buffer, from + 4 * count, count), k: this.#k }
   }
 
+  /** The upload is its owner's. */
   dispose(): void {
-    this.#inputs.dispose()
     const views = [this.ids, this.#parents, this.#numbers, this.#latest, this.#kept]
     for (const tensor of [this.#beamScores, ...views, this.#chosen]) tensor?.dispose()
   }
