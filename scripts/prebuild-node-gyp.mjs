@@ -10,5 +10,8 @@ const arch = asked.find((argument) => argument.startsWith('--arch='))
 const config = asked.includes('--debug') ? 'Debug' : 'Release'
 const options = ['--config', config, '--out', join(root, 'build', 'prebuild'), '--CDALMA_NATIVE_EMULATED_ISA=OFF']
 if (arch !== undefined) options.push(arch)
-if (process.env.ALMA_NATIVE_CUDA !== undefined) options.push(`--CDALMA_NATIVE_CUDA=${process.env.ALMA_NATIVE_CUDA}`)
+for (const name of ['ALMA_NATIVE_CUDA', 'ALMA_NATIVE_CUDA_ARCHITECTURES']) {
+  const value = process.env[name]
+  if (value !== undefined) options.push(`--CD${name}=${value}`)
+}
 process.exitCode = runNode(resolveBin('cmake-js'), ['rebuild', ...options], { env: buildEnvironment() })

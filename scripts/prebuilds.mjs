@@ -1,5 +1,6 @@
 // `npm run prebuilds`: the binary that a release carries, prebuilds/<platform>-<arch>/alma-native.<libc>.node.
-// $ALMA_NATIVE_CUDA (AUTO, ON, OFF) is passed on; a release is made with ON, so that it cannot lose CUDA unnoticed.
+// $ALMA_NATIVE_CUDA (AUTO, ON, OFF) and $ALMA_NATIVE_CUDA_ARCHITECTURES are passed on; a release is made with ON, so that it cannot lose CUDA
+// unnoticed.
 import { existsSync } from 'node:fs'
 import { buildNative, missingTool } from './build-native.mjs'
 import { addonPath, fail, runBin } from './project.mjs'
