@@ -20,7 +20,7 @@ inline TensorRef take(void*& scratch, const TensorRef& like, int64_t count) {
   return ref;
 }
 inline MatmulArgs linear(const TensorRef& x, const TensorRef& weight, const TensorRef& out, int64_t rows,
-                         int64_t out_features, int64_t in_features, Invariance invariance = Invariance::few_rows) {
+                         int64_t out_features, int64_t in_features, Invariance invariance) {
   return {x, weight, out, rows, out_features, in_features, MatmulLayout::nt, false, invariance};
 }
 
@@ -37,36 +37,6 @@ inline size_t scratch_bytes(const GateUpArgs& args) {
   return args.up.data != nullptr ? 0 : detail::piece(args.x, args.rows * args.out_features);
 }
 inline size_t scratch_bytes(const LinearAddArgs& args) { return detail::piece(args.x, args.rows * args.out_features); }
-
-template <class Ops>
-void norm_qkv(Ops& ops, const NormQkvArgs& args, void* scratch) {
-  const int64_t width = args.heads * args.head_dim, kv_width = args.kv_heads * args.head_dim;
-  const TensorRef normed = detail::take(scratch, args.x, args.rows * args.cols);
-  const TensorRef k = detail::take(scratch, args.x, args.rows * kv_width);
-  const TensorRef v = detail::take(scratch, args.x, args.rows * kv_width);
-  const auto turn = [&](const TensorRef& x, int64_t heads) {
-    ops.rope(
-        {x, x, args.cosine, args.sine, args.positions, args.rows, heads, args.head_dim, args.max_positions, false});
-  };
-  ops.rms_norm({args.x, {}, args.norm_weight, normed, {}, {}, args.rows, args.cols, args.epsilon});
-  ops.matmul(detail::linear(normed, args.query_weight, args.q, args.rows, width, args.cols));
-  ops.matmul(detail::linear(normed, args.key_weight, k, args.rows, kv_width, args.cols));
-  ops.matmul(detail::linear(normed, args.value_weight, v, args.rows, kv_width, args.cols));
-  turn(args.q, args.heads);
-  turn(k, args.kv_heads);
-  ops.scatter_rows({k, args.cache_rows, args.keys, args.table_rows, kv_width, args.rows});
-  ops.scatter_rows({v, args.cache_rows, args.values, args.table_rows, kv_width, args.rows});
-}
-
-template <class Ops>
-void norm_gate_up(Ops& ops, const NormGateUpArgs& args, void* scratch) {
-  const TensorRef normed = detail::take(scratch, args.x, args.rows * args.cols);
-  const TensorRef up = detail::take(scratch, args.x, args.rows * args.out_features);
-  ops.rms_norm({args.x, {}, args.norm_weight, normed, {}, {}, args.rows, args.cols, args.epsilon});
-  ops.matmul(detail::linear(normed, args.gate_weight, args.out, args.rows, args.out_features, args.cols));
-  ops.matmul(detail::linear(normed, args.up_weight, up, args.rows, args.out_features, args.cols));
-  ops.swi_glu({args.out, up, args.out, args.rows * args.out_features});
-}
 
 template <class Ops>
 void qkv(Ops& ops, const QkvArgs& args) {
@@ -96,6 +66,38 @@ void gate_up(Ops& ops, const GateUpArgs& args, void* scratch) {
   multiply(args.gate_weight, gate);
   multiply(args.up_weight, up);
   if (args.out.data != nullptr) ops.swi_glu({gate, up, args.out, count});
+}
+
+template <class Ops>
+void norm_qkv(Ops& ops, const NormQkvArgs& args, void* scratch) {
+  const int64_t kv_width = args.kv_heads * args.head_dim;
+  const TensorRef normed = detail::take(scratch, args.x, args.rows * args.cols);
+  const TensorRef k = detail::take(scratch, args.x, args.rows * kv_width);
+  const TensorRef v = detail::take(scratch, args.x, args.rows * kv_width);
+  ops.rms_norm({args.x, {}, args.norm_weight, normed, {}, {}, args.rows, args.cols, args.epsilon});
+  qkv(ops,
+      {normed, args.query_weight, args.key_weight, args.value_weight, args.cosine, args.sine, args.positions, args.q, k,
+       v, args.rows, args.cols, args.heads, args.kv_heads, args.head_dim, args.max_positions, Invariance::few_rows});
+  ops.scatter_rows({k, args.cache_rows, args.keys, args.table_rows, kv_width, args.rows});
+  ops.scatter_rows({v, args.cache_rows, args.values, args.table_rows, kv_width, args.rows});
+}
+
+template <class Ops>
+void norm_gate_up(Ops& ops, const NormGateUpArgs& args, void* scratch) {
+  const TensorRef normed = detail::take(scratch, args.x, args.rows * args.cols);
+  ops.rms_norm({args.x, {}, args.norm_weight, normed, {}, {}, args.rows, args.cols, args.epsilon});
+  gate_up(ops,
+          {normed,
+           args.gate_weight,
+           args.up_weight,
+           {},
+           {},
+           args.out,
+           args.rows,
+           args.cols,
+           args.out_features,
+           Invariance::few_rows},
+          scratch);
 }
 
 template <class Ops>

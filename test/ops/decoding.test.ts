@@ -56,7 +56,7 @@ function qkvProblem(
     options: {
       epsilon,
       positions: Tensor.from(device, positions),
-      ropeTable: ropeTable(device, headDim, 50),
+      ropeTable: ropeTable(device, frequenciesOf(headDim), 50),
       cache: { keys: cache(), values: cache(), rows: Tensor.from(device, cacheRows) },
       q: Tensor.empty(device, [rows, heads, headDim], dtype),
     },

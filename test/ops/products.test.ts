@@ -51,7 +51,7 @@ function problem(
     },
     positionNumbers: positions,
     positions: Tensor.from(device, positions),
-    ropeTable: ropeTable(device, headDim, maxPositions),
+    ropeTable: ropeTable(device, frequenciesOf(headDim), maxPositions),
     q: empty(rows, heads, headDim),
     k: empty(rows, kvHeads, headDim),
     v: empty(rows, kvHeads, headDim),

@@ -1,26 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
+import { ops, Tensor } from '../../lib/runtime/index.js'
 import { expectClose, expectError } from '../support/compare.js'
 import { itIsTheSameOnAnyThreads, onEachDevice } from '../support/devices.js'
 import { describeOpCases, numberOf } from '../support/op-fixtures.js'
 import { TestRandom } from '../support/random.js'
 import { rope } from '../support/reference.js'
-
-/** cos and sin of every position below `count`, with angles formed in float64. */
-function table(device: Device, frequencies: ArrayLike<number>, count: number): ops.RopeTable {
-  const half = frequencies.length
-  const angles = Float64Array.from(
-    { length: count * half },
-    (_, i) => Math.floor(i / half) * (frequencies[i % half] ?? 0),
-  )
-  return {
-    cosine: Tensor.from(device, Float32Array.from(angles, Math.cos), [count, half]),
-    sine: Tensor.from(device, Float32Array.from(angles, Math.sin), [count, half]),
-  }
-}
-
-const frequenciesOf = (headDim: number, theta = 10_000): Float64Array =>
-  Float64Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim))
+import { frequenciesOf, ropeTable } from '../support/rope-table.js'
 
 onEachDevice((device) => {
   describeOpCases('rope', (opCase) => {
@@ -56,7 +41,7 @@ onEachDevice((device) => {
       const x = random.normals(tokens * heads * headDim)
       const positions = random.integers(tokens, 50)
       const frequencies = frequenciesOf(headDim)
-      const rows = table(device(), frequencies, 50)
+      const rows = ropeTable(device(), frequencies, 50)
       const ids = Tensor.from(device(), positions)
       const y = ops.rope(Tensor.from(device(), x, [tokens, heads, headDim]), ids, rows)
       expectClose('y', await y.read(), rope(x, positions, frequencies, heads, headDim), { maxAbs: 2e-6 })
@@ -66,7 +51,7 @@ onEachDevice((device) => {
     })
 
     it('rotates pairs half a head apart by +position: (1, 0) at angle 90° becomes (0, 1)', async () => {
-      const rows = table(device(), [Math.PI / 2], 2)
+      const rows = ropeTable(device(), [Math.PI / 2], 2)
       const x = Tensor.from(device(), [1, 0], [1, 1, 2])
       const y = await ops.rope(x, Tensor.from(device(), Int32Array.of(1)), rows).read()
       expectClose('y', y, [0, 1], { maxAbs: 1e-6 })
@@ -75,13 +60,13 @@ onEachDevice((device) => {
     it('of no tokens is nothing', async () => {
       const x = Tensor.empty(device(), [0, 2, 8], 'f32')
       expect(
-        (await ops.rope(x, Tensor.from(device(), new Int32Array()), table(device(), frequenciesOf(8), 4)).read())
+        (await ops.rope(x, Tensor.from(device(), new Int32Array()), ropeTable(device(), frequenciesOf(8), 4)).read())
           .length,
       ).toBe(0)
     })
 
     it('names the op and what does not fit', async () => {
-      const rows = table(device(), frequenciesOf(8), 4)
+      const rows = ropeTable(device(), frequenciesOf(8), 4)
       const ids = Tensor.from(device(), Int32Array.of(0, 1))
       const flat = Tensor.zeros(device(), [2, 16], 'f32')
       await expectError(() => ops.rope(flat, ids, rows), 'ERR_ALMA_SHAPE', /^rope: x has shape/)
@@ -96,7 +81,7 @@ onEachDevice((device) => {
     it.each([4, -1, 2 ** 30])(
       'position %i of a table of 4: an error at the next read, and the device goes on',
       async (position) => {
-        const rows = table(device(), frequenciesOf(8), 4)
+        const rows = ropeTable(device(), frequenciesOf(8), 4)
         const x = Tensor.from(device(), new TestRandom(1).normals(32), [2, 2, 8])
         const y = ops.rope(x, Tensor.from(device(), Int32Array.of(0, position)), rows)
         await expectError(() => y.read(), 'ERR_ALMA_DEVICE', /rope/i)
@@ -111,5 +96,5 @@ itIsTheSameOnAnyThreads(async (device) => {
   const random = new TestRandom(9)
   const x = Tensor.from(device, random.normals(67 * 3 * 32), [67, 3, 32])
   const positions = Tensor.from(device, random.integers(67, 100))
-  return [await ops.rope(x, positions, table(device, frequenciesOf(32), 100)).readFloats()]
+  return [await ops.rope(x, positions, ropeTable(device, frequenciesOf(32), 100)).readFloats()]
 })

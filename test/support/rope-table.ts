@@ -1,13 +1,12 @@
 import { type Device, type ops, Tensor } from '../../lib/runtime/index.js'
 
-/** The rotary frequencies of base 10,000, one for each pair of columns. */
-export const frequenciesOf = (headDim: number): Float64Array =>
-  Float64Array.from({ length: headDim / 2 }, (_, i) => 10_000 ** ((-2 * i) / headDim))
+/** The rotary frequencies, one for each pair of columns. */
+export const frequenciesOf = (headDim: number, theta = 10_000): Float64Array =>
+  Float64Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim))
 
-/** Cosines and sines of the positions 0 … count − 1. */
-export function ropeTable(device: Device, headDim: number, count: number): ops.RopeTable {
-  const half = headDim / 2
-  const frequencies = frequenciesOf(headDim)
+/** Cosines and sines of the positions 0 … count − 1, with angles formed in float64. */
+export function ropeTable(device: Device, frequencies: ArrayLike<number>, count: number): ops.RopeTable {
+  const half = frequencies.length
   const angles = Float64Array.from(
     { length: count * half },
     (_, i) => Math.floor(i / half) * (frequencies[i % half] ?? 0),

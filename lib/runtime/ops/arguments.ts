@@ -24,6 +24,11 @@ export function headsOf(op: string, name: string, tensor: Tensor): [tokens: numb
   return [tokens, heads, headDim]
 }
 
+/** Positions of a rotary table [maxPositions, headDim / 2]. */
+export function maxPositionsOf(table: Tensor, headDim: number): number {
+  return headDim === 0 ? 0 : table.count / (headDim / 2)
+}
+
 /** A weight of a product has shape [rows, cols]. */
 export function checkWeight(op: string, name: string, weight: Tensor, rows: number, cols: number): void {
   const [foundRows, foundCols] = rowsAndColumns(weight)

@@ -1,6 +1,6 @@
 /** The products of a decoder layer in front of attention and activation, with the norm before them: for decoding steps of few rows. */
 import { Tensor } from '../tensor.js'
-import { checkWeight, headsOf, mismatch, rowsAndColumns } from './arguments.js'
+import { checkWeight, headsOf, maxPositionsOf, mismatch, rowsAndColumns } from './arguments.js'
 import type { RopeTable } from './rope.js'
 
 export interface QkvWeights {
@@ -45,7 +45,6 @@ export function normQkv(x: Tensor, weights: QkvWeights, options: NormQkvOptions)
   checkWeight('normQkv', 'key', weights.key, kvHeads * headDim, cols)
   checkWeight('normQkv', 'value', weights.value, kvHeads * headDim, cols)
   checkNorm('normQkv', weights.norm, cols)
-  const maxPositions = headDim === 0 ? 0 : ropeTable.cosine.count / (headDim / 2)
   x.device.addon.opNormQkv(
     x.handle,
     weights.norm.handle,
@@ -64,7 +63,7 @@ export function normQkv(x: Tensor, weights: QkvWeights, options: NormQkvOptions)
     heads,
     kvHeads,
     headDim,
-    maxPositions,
+    maxPositionsOf(ropeTable.cosine, headDim),
     tableRows,
     epsilon,
   )

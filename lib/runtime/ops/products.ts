@@ -7,6 +7,7 @@ import {
   type Invariance,
   invarianceCode,
   like,
+  maxPositionsOf,
   mismatch,
   rowsAndColumns,
 } from './arguments.js'
@@ -46,7 +47,6 @@ export function qkv(
   checkWeight('qkv', 'query', weights.query, heads * headDim, cols)
   checkWeight('qkv', 'key', weights.key, kvHeads * headDim, cols)
   checkWeight('qkv', 'value', weights.value, kvHeads * headDim, cols)
-  const maxPositions = headDim === 0 ? 0 : ropeTable.cosine.count / (headDim / 2)
   x.device.addon.opQkv(
     x.handle,
     weights.query.handle,
@@ -63,7 +63,7 @@ export function qkv(
     heads,
     kvHeads,
     headDim,
-    maxPositions,
+    maxPositionsOf(ropeTable.cosine, headDim),
     invarianceCode[invariance],
   )
 }

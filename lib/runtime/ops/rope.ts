@@ -1,6 +1,6 @@
 /** Rotary position embedding. */
 import type { Tensor } from '../tensor.js'
-import { headsOf, like } from './arguments.js'
+import { headsOf, like, maxPositionsOf } from './arguments.js'
 
 /** cos and sin of every position and frequency, f32 [maxPositions, headDim / 2] each. */
 export interface RopeTable {
@@ -18,7 +18,6 @@ export interface RopeOptions {
 export function rope(x: Tensor, positions: Tensor, table: RopeTable, options: RopeOptions = {}): Tensor {
   const { inverse = false, out = like(x) } = options
   const [tokens, heads, headDim] = headsOf('rope', 'x', x)
-  const maxPositions = headDim === 0 ? 0 : table.cosine.count / (headDim / 2)
   x.device.addon.opRope(
     x.handle,
     out.handle,
@@ -28,7 +27,7 @@ export function rope(x: Tensor, positions: Tensor, table: RopeTable, options: Ro
     tokens,
     heads,
     headDim,
-    maxPositions,
+    maxPositionsOf(table.cosine, headDim),
     inverse,
   )
   return out
