@@ -22,6 +22,9 @@ class CpuOps final : public Ops {
   ThreadPool& pool() { return pool_; }
   const Kernels& kernels() const { return kernels_; }
 
+  // matmul of each, with the same a, m and k. Where they read the weights in place, all of them are one parallel loop.
+  void matmul_together(const MatmulArgs* products, int count);
+
   void fill(const FillArgs&) override;
   void fill_normal(const FillNormalArgs&) override;
   void cast(const CastArgs&) override;

@@ -161,19 +161,26 @@ void clear(const TensorRef& c, int64_t count) {
   __builtin_memset(c.data, 0, static_cast<size_t>(count) * (c.dtype == DType::f32 ? 4 : 2));
 }
 
+bool reads_weights_in_place(const MatmulArgs& args) {
+  return args.layout == MatmulLayout::nt && args.invariance != Invariance::many_rows &&
+         (args.invariance == Invariance::few_rows || is_skinny(args.m, args.n, args.k));
+}
+
+void check_result(const MatmulArgs& args) {
+  if (args.c.dtype != DType::f32 && args.c.dtype != DType::bf16)
+    fail("matmul", "c needs to be a float tensor (f32 or bf16)");
+}
+
 }  // namespace
 
 void matmul(ThreadPool& pool, const MatmulArgs& args) {
   if (args.m <= 0 || args.n <= 0) return;
-  if (args.c.dtype != DType::f32 && args.c.dtype != DType::bf16)
-    fail("matmul", "c needs to be a float tensor (f32 or bf16)");
+  check_result(args);
   if (args.k <= 0) {
     if (!args.accumulate) clear(args.c, args.m * args.n);
     return;
   }
-  if (args.layout == MatmulLayout::nt && args.invariance != Invariance::many_rows &&
-      (args.invariance == Invariance::few_rows || is_skinny(args.m, args.n, args.k)))
-    return matmul_skinny(pool, args);
+  if (reads_weights_in_place(args)) return matmul_skinny(pool, &args, 1);
   with_float("matmul", args.a.dtype, [&](auto tag_a) {
     with_float("matmul", args.b.dtype, [&](auto tag_b) {
       using TA = typename decltype(tag_a)::type;
@@ -193,6 +200,20 @@ void matmul(ThreadPool& pool, const MatmulArgs& args) {
       multiply<F32Product, 1>(pool, problem(pack<kMR, SingleUnits, TA>, pack<kNR, SingleUnits, TB>));
     });
   });
+}
+
+void matmul_together(ThreadPool& pool, const MatmulArgs* products, int count) {
+  bool together = true;
+  for (int i = 0; i < count; ++i) {
+    const MatmulArgs& args = products[i];
+    together = together && args.b.dtype == products[0].b.dtype && args.m > 0 && args.n > 0 && args.k > 0 &&
+               reads_weights_in_place(args);
+  }
+  if (together) {
+    for (int i = 0; i < count; ++i) check_result(products[i]);
+    return matmul_skinny(pool, products, count);
+  }
+  for (int i = 0; i < count; ++i) matmul(pool, products[i]);
 }
 
 }  // namespace alma::cpu::ALMA_ISA

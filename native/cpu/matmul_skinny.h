@@ -16,7 +16,8 @@ __attribute__((always_inline)) static constexpr inline bool is_skinny(int64_t m,
   return m <= 8 || (m <= kSkinnyRows && n * k >= 1 << 20);
 }
 
-// An nt product of any number of rows, in passes of kSkinnyRows. An element's bits depend on its row of a, its row of b and k.
-void matmul_skinny(ThreadPool& pool, const MatmulArgs& args);
+// nt products of any number of rows, in passes of kSkinnyRows, all with the same a and weights of one dtype: they are computed together.
+// An element's bits depend on its row of a, its row of b and k.
+void matmul_skinny(ThreadPool& pool, const MatmulArgs* products, int count);
 
 }  // namespace alma::cpu::ALMA_ISA

@@ -57,6 +57,18 @@ ALMA_INLINE F splat(float value) { return value - F{}; }  // x − 0 is x, and c
 ALMA_INLINE U bits_of(F value) { return reinterpret_cast<U>(value); }
 ALMA_INLINE F as_float(U bits) { return reinterpret_cast<F>(bits); }
 
+// sum += a · b where the sum lies. Left to itself, GCC moves sums into the registers of factors that were just loaded: on Zen 3, 5 rows
+// times 2 of bf16 weights then take 65 instead of 90 GFLOP/s.
+ALMA_INLINE void add_product(F& sum, F a, F b) {
+#if defined(__AVX512F__) && ALMA_SIMD_WIDTH == 16
+  asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+#elif defined(__FMA__) && ALMA_SIMD_WIDTH == 8
+  asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+#else
+  sum = a * b + sum;
+#endif
+}
+
 // b where a is NaN.
 ALMA_INLINE F greater(F a, F b) { return a > b ? a : b; }
 

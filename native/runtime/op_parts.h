@@ -1,5 +1,6 @@
 // The fused products of a decoder layer, done by the ops that they are made of: the CPU device does them so, and a GPU where its kernels do not take
-// the arguments. `Ops` has the ops that are called; `scratch` holds scratch_bytes(args).
+// the arguments. `Ops` has the ops that are called, and matmul_together where it knows to do better than one product after the other; `scratch`
+// holds scratch_bytes(args).
 #pragma once
 
 #include <cstddef>
@@ -24,6 +25,16 @@ inline MatmulArgs linear(const TensorRef& x, const TensorRef& weight, const Tens
   return {x, weight, out, rows, out_features, in_features, MatmulLayout::nt, false, invariance};
 }
 
+// Products of one x.
+template <class Ops, int kCount>
+void multiply(Ops& ops, const MatmulArgs (&products)[kCount]) {
+  if constexpr (requires { ops.matmul_together(products, kCount); }) {
+    ops.matmul_together(products, kCount);
+  } else {
+    for (const MatmulArgs& product : products) ops.matmul(product);
+  }
+}
+
 }  // namespace detail
 
 inline size_t scratch_bytes(const NormQkvArgs& args) {
@@ -41,16 +52,15 @@ inline size_t scratch_bytes(const LinearAddArgs& args) { return detail::piece(ar
 template <class Ops>
 void qkv(Ops& ops, const QkvArgs& args) {
   const int64_t width = args.heads * args.head_dim, kv_width = args.kv_heads * args.head_dim;
-  const auto multiply = [&](const TensorRef& weight, const TensorRef& out, int64_t columns) {
-    ops.matmul(detail::linear(args.x, weight, out, args.rows, columns, args.cols, args.invariance));
+  const auto linear = [&](const TensorRef& weight, const TensorRef& out, int64_t columns) {
+    return detail::linear(args.x, weight, out, args.rows, columns, args.cols, args.invariance);
   };
   const auto turn = [&](const TensorRef& x, int64_t heads) {
     ops.rope(
         {x, x, args.cosine, args.sine, args.positions, args.rows, heads, args.head_dim, args.max_positions, false});
   };
-  multiply(args.query_weight, args.q, width);
-  multiply(args.key_weight, args.k, kv_width);
-  multiply(args.value_weight, args.v, kv_width);
+  detail::multiply(ops, {linear(args.query_weight, args.q, width), linear(args.key_weight, args.k, kv_width),
+                         linear(args.value_weight, args.v, kv_width)});
   turn(args.q, args.heads);
   turn(args.k, args.kv_heads);
 }
@@ -60,11 +70,10 @@ void gate_up(Ops& ops, const GateUpArgs& args, void* scratch) {
   const int64_t count = args.rows * args.out_features;
   const TensorRef gate = args.gate.data != nullptr ? args.gate : args.out;
   const TensorRef up = args.up.data != nullptr ? args.up : detail::take(scratch, args.x, count);
-  const auto multiply = [&](const TensorRef& weight, const TensorRef& out) {
-    ops.matmul(detail::linear(args.x, weight, out, args.rows, args.out_features, args.cols, args.invariance));
+  const auto linear = [&](const TensorRef& weight, const TensorRef& out) {
+    return detail::linear(args.x, weight, out, args.rows, args.out_features, args.cols, args.invariance);
   };
-  multiply(args.gate_weight, gate);
-  multiply(args.up_weight, up);
+  detail::multiply(ops, {linear(args.gate_weight, gate), linear(args.up_weight, up)});
   if (args.out.data != nullptr) ops.swi_glu({gate, up, args.out, count});
 }
 
