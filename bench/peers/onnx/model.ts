@@ -95,7 +95,8 @@ function tensorProto({ name, type, shape, data }: OnnxInitializer): Message {
   for (const extent of shape) message.varint(1, extent)
   message.varint(2, dataTypes[type]).string(8, name)
   if (data instanceof Uint8Array) return message.bytes(9, data)
-  for (const [key, value] of Object.entries(data)) message.message(13, new Message().string(1, key).string(2, `${value}`))
+  for (const [key, value] of Object.entries(data))
+    message.message(13, new Message().string(1, key).string(2, `${value}`))
   return message.varint(14, 1)
 }
 
