@@ -6,8 +6,10 @@ import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/mod
 import { type Lengths, promptSeconds, type StepCost, stepCost } from './decode-cost.js'
 import { type BenchContext, ceilingOf, figure, type PeerFigure } from './harness.js'
 import { model1B, model15M, model110M, syntheticIds } from './models.js'
-import { installNodeLlamaCpp, NodeLlamaCpp, type PeerResult, type PeerTask } from './peers/node-llama-cpp.js'
+import { nodeLlamaCpp } from './peers/node-llama-cpp.js'
+import { askTasks, type PeerTask } from './peers/task-peer.js'
 import { askTorch, installTorch } from './peers/torch-llama.js'
+import { transformersJs } from './peers/transformers-js.js'
 
 const [promptLength, longPrompt] = [16, 512] as const
 
@@ -134,52 +136,35 @@ interface Others {
 }
 
 async function peersOf(
-  context: BenchContext,
+  { device, report }: BenchContext,
   { config, lengths, batches: all }: Problem,
   model: LlamaForCausalLM,
   dtype: 'f32' | 'bf16',
 ): Promise<Others> {
   const prompt: PeerFigure[] = []
   const batches = new Map<number, PeerFigure[]>()
-  const { device, report } = context
   if (device.name !== 'cpu') return { prompt, batches }
   const measured = all.filter((sequences) => sequences === 1 || sequences === 8)
   const tasks: PeerTask[] = [
     { prompts: [syntheticIds(config, longPrompt)], few: 0, many: 1, repeats: lengths.repeats },
     ...measured.map((sequences) => ({ prompts: promptsOf(model, sequences), ...lengths })),
   ]
-  const [first, ...steps] = await nodeLlamaCpp(context, model, dtype, tasks)
-  if (first !== undefined) prompt.push({ name: first.name, value: longPrompt / first.seconds })
-  for (const [index, { name, seconds }] of steps.entries()) {
-    const sequences = measured[index] ?? 1
-    batches.set(sequences, [{ name, value: sequences / seconds }])
+  for (const peer of [nodeLlamaCpp, transformersJs]) {
+    if (!peer.dtypes.includes(dtype)) continue
+    const answer = await askTasks(peer, model, dtype, device.threads, tasks)
+    if ('reason' in answer) report.note(answer.reason)
+    const [first, ...steps] = answer.results
+    if (first !== undefined) prompt.push({ name: first.name, value: longPrompt / first.seconds })
+    for (const [index, { name, seconds }] of steps.entries()) {
+      const sequences = measured[index] ?? 1
+      batches.set(sequences, [...(batches.get(sequences) ?? []), { name, value: sequences / seconds }])
+    }
   }
-  report.note(
-    'transformers.js: no figures; it takes ONNX files, which nothing here writes. PyTorch stands beside the prompts instead.',
-  )
   const request = { op: 'prompt', dtype, length: longPrompt, repeats: lengths.repeats } as const
   const { name, seconds, reason } = await askTorch(device, config, request)
   if (seconds !== null) prompt.push({ name, value: longPrompt / seconds })
   else report.note(`PyTorch: no figures, ${reason}; ${installTorch}`)
   return { prompt, batches }
-}
-
-async function nodeLlamaCpp(
-  { device, report }: BenchContext,
-  model: LlamaForCausalLM,
-  dtype: 'f32' | 'bf16',
-  tasks: readonly PeerTask[],
-): Promise<PeerResult[]> {
-  const peer = await NodeLlamaCpp.open(model, dtype)
-  if (peer === undefined) {
-    report.note(installNodeLlamaCpp)
-    return []
-  }
-  try {
-    return await peer.run(device.threads, tasks)
-  } finally {
-    await peer.close()
-  }
 }
 
 function promptsOf(model: LlamaForCausalLM, sequences: number): number[][] {

@@ -66,6 +66,7 @@ const usage = `npm run bench -- [group …] [options]
   --output FILE         the figures as JSON in a file, for scripts/performance-table.mjs
 Other programs stand beside the figures where they are found:
   node-llama-cpp        npm install --prefix DIR node-llama-cpp; ALMA_BENCH_PEERS=DIR
+  transformers.js       npm install --prefix DIR @huggingface/transformers; ALMA_BENCH_PEERS=DIR, the same one
   PyTorch               pip install torch; ALMA_PYTHON=PYTHON where it is not python3's
   OpenBLAS BLIS oneDNN  apt-get install libopenblas0-pthread libblis4-openmp libdnnl2
 `

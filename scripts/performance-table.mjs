@@ -23,8 +23,9 @@ Rates per second are better when larger, times, multiples of greedy and bytes wh
 
 Models have random weights. 15M: 6 layers × 288; 110M: 12 × 768; 1.1B: 22 × 2048, 32 query heads on 4 key heads; vocabulary 32000.
 Activations are f32 on processors; "bf16" means the weights, which stay bf16 in memory. PyTorch's bf16 figures have bf16 activations too.
-PyTorch's models are bench/peers/torch_llama_peer.py: transformers' LLaMA without transformers. transformers.js has no figures: it
-takes ONNX files, which nothing here writes.
+PyTorch's models are bench/peers/torch_llama_peer.py: transformers' LLaMA without transformers. Those of transformers.js are ONNX files
+that bench/peers/onnx writes with the operators of the published ones; it stands beside f32 alone, since onnxruntime has no bf16 products
+for processors.
 `
 
 const onGpus = `

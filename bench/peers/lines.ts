@@ -1,5 +1,6 @@
 /** A peer as a child process that is asked in turns with the figures of ours: a JSON request a line, a JSON answer a line. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
@@ -11,9 +12,10 @@ export interface PeerAnswer {
   readonly reason?: string
 }
 
-/** A program of bench/peers: this one is compiled into dist/bench/peers, theirs stay where their source is. */
+/** A program of bench/peers. This file may be compiled, in dist/bench/peers; they stay where their source is. */
 export function peerProgram(file: string): string {
-  return fileURLToPath(new URL(`../../../bench/peers/${file}`, import.meta.url))
+  const beside = fileURLToPath(new URL(file, import.meta.url))
+  return existsSync(beside) ? beside : fileURLToPath(new URL(`../../../bench/peers/${file}`, import.meta.url))
 }
 
 /** A peer that takes longer for an answer is ended, and has no figure. */
