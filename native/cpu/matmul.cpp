@@ -2,8 +2,8 @@
 // register block from panels that stay in cache.
 //
 // Each call works in blocks of at most kOuterM × kOuterN × kOuterK. Of a block, first all panels are packed (by all threads),
-// then its tiles are computed (by all threads): two meetings a block. An element of C adds its products in an order that
-// depends on k alone, so neither threads nor tile sizes change the bits.
+// then its tiles are computed (by all threads): two meetings a block. With few rows of C each thread packs its columns of b itself.
+// An element of C adds its products in an order that depends on k alone, so neither threads nor tile sizes change the bits.
 #include "matmul_pack.h"
 #include "matmul_skinny.h"
 #include "micro_kernel.h"
@@ -21,6 +21,8 @@ constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
 constexpr int64_t kOuterN = 2048;
 constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (96 KiB)
 constexpr int64_t kTileN = 8 * kNR;
+// Rows of C up to which b is packed strip by strip; kStrip · kUnitsK floats stay in L2 beside a tile's rows of a.
+constexpr int64_t kStripRows = 512, kStrip = 8 * kNR;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
 
@@ -54,40 +56,58 @@ void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_s
   }
 }
 
-// Tile of C: rows [row, row + rows) and columns [col, col + cols) of the block whose panels are at a and b.
+// Panels of an operand, `stride` floats apart.
+struct Panels {
+  const float* data;
+  int64_t stride;
+  Panels from(int64_t panel, int64_t offset) const { return {data + panel * stride + offset, stride}; }
+};
+
+// c[rows, cols] = or += the products of `depth` units: of what a tile needs of b each panel stays in L1 for all of a's. `next` is what is read
+// after this, or null.
 template <class Product>
-void compute_tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t col, int64_t cols,
-                  float* c, int64_t c_stride, bool add) {
-  const int64_t a_stride = panel_stride(units, kMR), b_stride = panel_stride(units, kNR);
-  for (int64_t u = 0; u < units; u += kUnitsK) {
-    const int64_t depth = min(kUnitsK, units - u);
-    for (int64_t j = 0; j < cols; j += kNR) {
-      const float* b_panel = b + (col + j) / kNR * b_stride + u * kNR;
-      // The next panel of b comes from far away: a piece of it is fetched with each block of this one.
-      const bool more = j + kNR < cols;
-      const char* next =
-          reinterpret_cast<const char*>(more ? b_panel + b_stride : b + col / kNR * b_stride + (u + depth) * kNR);
-      const int64_t next_bytes = more || u + depth < units ? depth * kNR * static_cast<int64_t>(sizeof(float)) : 0;
-      const int64_t piece = round_up(ceil_div(next_bytes, ceil_div(rows, kMR)), 64);
-      for (int64_t i = 0; i < rows; i += kMR) {
-        const float* a_panel = a + (row + i) / kMR * a_stride + u * kMR;
-        for (const char *line = next, *end = next + piece; line < end; line += 64) __builtin_prefetch(line, 0, 2);
-        next += piece;
-        float* out = c + i * c_stride + j;
-        for (int line = 0; line < kMR; ++line) __builtin_prefetch(out + line * c_stride, 1);
-        F acc[kMR][2];
-        multiply_block<Product>(depth, a_panel, 1, kMR, b_panel, kNR, acc);
-        const bool adds = add || u > 0;
-        if (rows - i >= kMR && cols - j >= kNR) {
-          store_block(acc, out, c_stride, adds);
-        } else {
-          store_edge(acc, out, c_stride, static_cast<int>(min<int64_t>(kMR, rows - i)),
-                     static_cast<int>(min<int64_t>(kNR, cols - j)), adds);
-        }
+void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows, int64_t cols, float* c,
+                   int64_t c_stride, bool add, const float* next) {
+  for (int64_t j = 0; j < cols; j += kNR) {
+    const float* b_panel = b.data + j / kNR * b.stride;
+    // The next panel of b comes from far away: a piece of it is fetched with each block of this one.
+    const char* ahead = reinterpret_cast<const char*>(j + kNR < cols ? b_panel + b.stride : next);
+    const int64_t bytes = ahead != nullptr ? depth * kNR * static_cast<int64_t>(sizeof(float)) : 0;
+    const int64_t piece = round_up(ceil_div(bytes, ceil_div(rows, kMR)), 64);
+    for (int64_t i = 0; i < rows; i += kMR) {
+      for (const char *line = ahead, *end = ahead + piece; line < end; line += 64) __builtin_prefetch(line, 0, 2);
+      ahead += piece;
+      float* out = c + i * c_stride + j;
+      for (int line = 0; line < kMR; ++line) __builtin_prefetch(out + line * c_stride, 1);
+      F acc[kMR][2];
+      multiply_block<Product>(depth, a.data + i / kMR * a.stride, 1, kMR, b_panel, kNR, acc);
+      if (rows - i >= kMR && cols - j >= kNR) {
+        store_block(acc, out, c_stride, add);
+      } else {
+        store_edge(acc, out, c_stride, static_cast<int>(min<int64_t>(kMR, rows - i)),
+                   static_cast<int>(min<int64_t>(kNR, cols - j)), add);
       }
     }
   }
 }
+
+// Tile of C: rows [0, rows) and columns [0, cols) of the panels at a and b.
+template <class Product>
+void compute_tile(const Panels& a, const Panels& b, int64_t units, int64_t rows, int64_t cols, float* c,
+                  int64_t c_stride, bool add) {
+  for (int64_t u = 0; u < units; u += kUnitsK) {
+    const int64_t depth = min(kUnitsK, units - u);
+    const float* next = u + depth < units ? b.data + (u + depth) * kNR : nullptr;
+    compute_depth<Product>(a.from(0, u * kMR), b.from(0, u * kNR), depth, rows, cols, c, c_stride, add || u > 0, next);
+  }
+}
+
+// Where the sums of a tile go.
+struct Tile {
+  float* c;
+  int64_t stride;
+  bool add;
+};
 
 // kUnit: elements of k to a unit.
 template <class Product, int64_t kUnit>
@@ -100,37 +120,75 @@ void multiply(ThreadPool& pool, const Problem& problem) {
       pool.run(chunks, body);
     }
   };
-  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, kOuterN),
+  const bool convert = problem.c.dtype == DType::bf16;
+  // For few rows of C, what a thread needs of b is packed when it is needed: it stays in L2, and b is read once instead of being written and
+  // read again as panels.
+  const int64_t strips_n = convert ? min(problem.n, kOuterN) : problem.n;
+  int64_t strip = kStrip;
+  const auto too_few_strips = [&] { return ceil_div(strips_n, strip) < 4 * pool.threads(); };
+  while (strip > 2 * kNR && too_few_strips()) strip /= 2;
+  const bool in_strips = problem.b_along_k && problem.m <= kStripRows && !too_few_strips();
+  const int64_t outer_n = in_strips ? strips_n : kOuterN;
+  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n),
                 block_k = min(problem.k, kOuterK * kUnit);
   const int64_t max_units = ceil_div(block_k, kUnit);
   const int64_t floats_a = ceil_div(block_m, kMR) * panel_stride(max_units, kMR);
-  const int64_t floats_b = ceil_div(block_n, kNR) * panel_stride(max_units, kNR);
-  const bool convert = problem.c.dtype == DType::bf16;
+  const int64_t floats_b = in_strips ? 0 : ceil_div(block_n, kNR) * panel_stride(max_units, kNR);
   const int64_t floats_c = convert ? block_m * block_n : 0;
   float* const packed_a = static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * (floats_a + floats_b)));
   float* const packed_b = packed_a + floats_a;
   float* const wide_c =
       convert ? static_cast<float*>(pool.scratch(0, kSecondSharedSlot, sizeof(float) * floats_c)) : nullptr;
 
-  for (int64_t j0 = 0; j0 < problem.n; j0 += kOuterN)
+  for (int64_t j0 = 0; j0 < problem.n; j0 += outer_n)
     for (int64_t i0 = 0; i0 < problem.m; i0 += kOuterM)
       for (int64_t k0 = 0; k0 < problem.k; k0 += kOuterK * kUnit) {
-        const int64_t n = min(kOuterN, problem.n - j0), m = min(kOuterM, problem.m - i0);
+        const int64_t n = min(outer_n, problem.n - j0), m = min(kOuterM, problem.m - i0);
         const int64_t units = ceil_div(min(kOuterK * kUnit, problem.k - k0), kUnit);
         const int64_t panels_a = ceil_div(m, kMR), panels_b = ceil_div(n, kNR);
         const int64_t group_a = panels_at_a_time<kMR>(problem.a_along_k, units),
                       group_b = panels_at_a_time<kNR>(problem.b_along_k, units);
         const int64_t chunks_a = ceil_div(panels_a, group_a), chunks_b = ceil_div(panels_b, group_b);
+        const Panels a{packed_a, panel_stride(units, kMR)}, b{packed_b, panel_stride(units, kNR)};
+        const auto pack_rows = [&](int64_t chunk) {
+          const int64_t p = chunk * group_a;
+          problem.pack_a(problem.a, i0 + p * kMR, min(group_a, panels_a - p), k0, units, packed_a + p * a.stride);
+        };
+        // The result of a tile, which is computed as f32: where the columns of a block begin, and what is left to do at the end.
+        const auto tile_of = [&](int64_t row, int64_t col) {
+          return convert ? Tile{wide_c + row * n + col, n, k0 > 0}
+                         : Tile{pointer<float>(problem.c) + (i0 + row) * problem.n + j0 + col, problem.n,
+                                problem.accumulate || k0 > 0};
+        };
+        const auto finish = [&](int64_t row, int64_t rows, int64_t col, int64_t cols) {
+          if (convert && k0 + kOuterK * kUnit >= problem.k)
+            convert_tile(wide_c + row * n + col, n, pointer<bf16>(problem.c) + (i0 + row) * problem.n + j0 + col,
+                         problem.n, rows, cols, problem.accumulate);
+        };
+
+        if (in_strips) {
+          phase(chunks_a, [&](int64_t chunk, int) { pack_rows(chunk); });
+          phase(ceil_div(n, strip), [&](int64_t chunk, int thread) {
+            float* const packed = static_cast<float*>(
+                pool.scratch(thread, kThreadSlot, sizeof(float) * ceil_div(strip, kNR) * panel_stride(kUnitsK, kNR)));
+            const int64_t col = chunk * strip, cols = min(strip, n - col);
+            for (int64_t u = 0; u < units; u += kUnitsK) {
+              const int64_t depth = min(kUnitsK, units - u);
+              problem.pack_b(problem.b, j0 + col, ceil_div(cols, kNR), k0 + u * kUnit, depth, packed);
+              for (int64_t row = 0; row < m; row += kTileM) {
+                const Tile tile = tile_of(row, col);
+                compute_depth<Product>(a.from(row / kMR, u * kMR), {packed, panel_stride(depth, kNR)}, depth,
+                                       min(kTileM, m - row), cols, tile.c, tile.stride, tile.add || u > 0, nullptr);
+              }
+            }
+            finish(0, m, col, cols);
+          });
+          continue;
+        }
         phase(chunks_a + chunks_b, [&](int64_t chunk, int) {
-          if (chunk < chunks_a) {
-            const int64_t p = chunk * group_a;
-            problem.pack_a(problem.a, i0 + p * kMR, min(group_a, panels_a - p), k0, units,
-                           packed_a + p * panel_stride(units, kMR));
-          } else {
-            const int64_t p = (chunk - chunks_a) * group_b;
-            problem.pack_b(problem.b, j0 + p * kNR, min(group_b, panels_b - p), k0, units,
-                           packed_b + p * panel_stride(units, kNR));
-          }
+          if (chunk < chunks_a) return pack_rows(chunk);
+          const int64_t p = (chunk - chunks_a) * group_b;
+          problem.pack_b(problem.b, j0 + p * kNR, min(group_b, panels_b - p), k0, units, packed_b + p * b.stride);
         });
 
         // Smaller tiles where there would be too few to balance.
@@ -143,16 +201,9 @@ void multiply(ThreadPool& pool, const Problem& problem) {
         phase(ceil_div(m, tile_m) * tiles_n, [&](int64_t tile, int) {
           const int64_t row = tile / tiles_n * tile_m, col = tile % tiles_n * tile_n;
           const int64_t rows = min(tile_m, m - row), cols = min(tile_n, n - col);
-          const int64_t at = (i0 + row) * problem.n + j0 + col;
-          if (!convert) {
-            compute_tile<Product>(packed_a, packed_b, units, row, rows, col, cols, pointer<float>(problem.c) + at,
-                                  problem.n, problem.accumulate || k0 > 0);
-            return;
-          }
-          float* wide = wide_c + row * n + col;
-          compute_tile<Product>(packed_a, packed_b, units, row, rows, col, cols, wide, n, k0 > 0);
-          if (k0 + kOuterK * kUnit >= problem.k)
-            convert_tile(wide, n, pointer<bf16>(problem.c) + at, problem.n, rows, cols, problem.accumulate);
+          const Tile to = tile_of(row, col);
+          compute_tile<Product>(a.from(row / kMR, 0), b.from(col / kNR, 0), units, rows, cols, to.c, to.stride, to.add);
+          finish(row, rows, col, cols);
         });
       }
 }

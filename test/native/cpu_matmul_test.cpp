@@ -27,6 +27,48 @@ void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64
             "·" + name_of(db) + "→" + name_of(dc) + (accumulate ? " +" : ""));
 }
 
+// A row has the same bits whatever the number of rows.
+void test_rows(cpu::CpuOps& ops, Random& random, DType type, Invariance invariance, int64_t most) {
+  constexpr int64_t kN = 700, kK = 613;
+  Tensor a = Tensor::normal(type, static_cast<size_t>(most * kK), random);
+  Tensor b = Tensor::normal(type, kN * kK, random);
+  Tensor all(type, static_cast<size_t>(most * kN));
+  ops.matmul({a.ref(), b.ref(), all.ref(), most, kN, kK, MatmulLayout::nt, false, invariance});
+  for (const int64_t rows : {1, 3, 7, 12, 33, 100}) {
+    if (rows > most) break;
+    Tensor c(type, static_cast<size_t>(rows * kN));
+    ops.matmul({a.ref(), b.ref(), c.ref(), rows, kN, kK, MatmulLayout::nt, false, invariance});
+    int different = 0;
+    for (size_t i = 0; i < static_cast<size_t>(rows * kN); ++i) different += c.get(i) != all.get(i);
+    check(different == 0, std::string("matmul: ") + std::to_string(rows) + " of " + std::to_string(most) + " rows " +
+                              name_of(type) + ", the same bits");
+  }
+}
+
+// Products of one a together have the bits that each has by itself.
+void test_together(cpu::CpuOps& ops, Random& random, DType type, Invariance invariance) {
+  constexpr int64_t kRows = 7, kK = 517, kN[] = {300, 37, 101};
+  Tensor a = Tensor::normal(type, kRows * kK, random);
+  std::vector<Tensor> weights, together, apart;
+  std::vector<MatmulArgs> products;
+  for (const int64_t n : kN) {
+    weights.push_back(Tensor::normal(type, static_cast<size_t>(n * kK), random));
+    together.push_back(Tensor::normal(type, static_cast<size_t>(kRows * n), random));
+    apart.push_back(together.back());
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    const MatmulArgs args{a.ref(), weights[i].ref(), apart[i].ref(), kRows,     kN[i],
+                          kK,      MatmulLayout::nt, i == 1,         invariance};
+    ops.matmul(args);
+    products.push_back(args);
+    products.back().c = together[i].ref();
+  }
+  ops.matmul_together(products.data(), 3);
+  for (size_t i = 0; i < 3; ++i)
+    check(together[i].values() == apart[i].values(),
+          std::string("matmul_together ") + name_of(type) + ", product " + std::to_string(i));
+}
+
 }  // namespace
 
 void test_matmul(cpu::CpuOps& ops) {
@@ -51,6 +93,13 @@ void test_matmul(cpu::CpuOps& ops) {
     one(ops, random, MatmulLayout::nt, 20, 2100, 9, type, type, type, true);     // … of n
     one(ops, random, MatmulLayout::nt, 3, 1001, 513, type, type, type, false);   // skinny, in parallel
     one(ops, random, MatmulLayout::nt, 29, 1021, 1037, type, type, type, true);  // … with many rows
+    one(ops, random, MatmulLayout::nt, 75, 1021, 600, type, type, type, true);   // weights packed strip by strip
+    for (const int64_t rows : {2, 4, 5, 6, 10, 12})  // groups of every size, columns that are no whole blocks
+      one(ops, random, MatmulLayout::nt, rows, 205, 1301, type, type, type, rows % 4 == 0);
+    test_rows(ops, random, type, Invariance::few_rows, 40);
+    test_rows(ops, random, type, Invariance::many_rows, 600);
+    test_together(ops, random, type, Invariance::few_rows);
+    test_together(ops, random, type, Invariance::many_rows);
   }
 
   // A row of a skinny product does not depend on the other rows.
