@@ -48,24 +48,6 @@ struct PairUnits {
 // a multiple of W reaches beyond it (and two threads may be packing neighbours).
 ALMA_INLINE int64_t panel_stride(int64_t units, int R) { return units * R + W; }
 
-// W rows of bf16, as many whole vectors as there are: transposed as pairs and widened afterwards, with half the shuffles. Returns the
-// columns that are done.
-template <int R>
-ALMA_INLINE int64_t pack_pairs_along_k(const bf16* data, int64_t stride, int rows, int64_t columns, float* out) {
-  int64_t k = 0;
-  for (; k + 2 * W <= columns; k += 2 * W) {
-    F block[W];
-    for (int i = 0; i < W; ++i)
-      block[i] = i < rows ? load(reinterpret_cast<const float*>(data + i * stride + k)) : F{};
-    transpose(block);
-    for (int j = 0; j < W; ++j) {
-      store(out + (k + 2 * j) * R, as_float(bits_of(block[j]) << 16));
-      store(out + (k + 2 * j + 1) * R, as_float(bits_of(block[j]) & 0xffff0000u));
-    }
-  }
-  return k;
-}
-
 template <int R, class Units, class T>
 static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
   constexpr int kGroups = (R + W - 1) / W;
@@ -75,13 +57,7 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
     const int rows = static_cast<int>(min<int64_t>(min(W, R), max<int64_t>(0, source.extent - row)));
     const T* data = source.data + row * source.stride + k_begin;
     const int64_t elements = min(units * Units::kSize, source.k - k_begin);
-    int64_t begin = 0;
-    if constexpr (Units::kSize == 1 && sizeof(T) == 2) {
-      begin = pack_pairs_along_k<R>(data, source.stride, rows, min(units, elements), out + group * W);
-      data += begin;
-    }
-    float* const to = out + begin * R + group * W;
-    for_lanes(units - begin, [&](int64_t u, int n) ALMA_LAMBDA {
+    for_lanes(units, [&](int64_t u, int n) ALMA_LAMBDA {
       F block[W];
       for (int i = 0; i < W; ++i) {
         if (i >= rows) {
@@ -94,7 +70,7 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
         }
       }
       transpose(block);
-      for (int j = 0; j < n; ++j) store(to + (u + j) * R, block[j]);
+      for (int j = 0; j < n; ++j) store(out + (u + j) * R + group * W, block[j]);
     });
   }
 }
