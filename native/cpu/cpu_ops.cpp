@@ -19,8 +19,7 @@ namespace avx512 {
 extern const Kernels kernels;
 }
 namespace avx512bf16 {  // its matmul; all else is avx512's
-void matmul(ThreadPool&, const MatmulArgs&);
-void matmul_together(ThreadPool&, const MatmulArgs*, int);
+void matmul(ThreadPool&, const MatmulArgs*, int);
 double probe_bf16_dot(int64_t);
 }  // namespace avx512bf16
 #endif
@@ -29,8 +28,7 @@ namespace emulated_avx512 {
 extern const Kernels kernels;
 }
 namespace emulated_avx512bf16 {
-void matmul(ThreadPool&, const MatmulArgs&);
-void matmul_together(ThreadPool&, const MatmulArgs*, int);
+void matmul(ThreadPool&, const MatmulArgs*, int);
 double probe_bf16_dot(int64_t);
 }  // namespace emulated_avx512bf16
 #endif
@@ -50,12 +48,10 @@ struct Isa {
 };
 
 #if defined(ALMA_CPU_X86)
-const Kernels& with_bf16_dot(const Kernels& base, void (*matmul)(ThreadPool&, const MatmulArgs&),
-                             void (*matmul_together)(ThreadPool&, const MatmulArgs*, int), double (*probe)(int64_t),
-                             Kernels& storage) {
+const Kernels& with_bf16_dot(const Kernels& base, void (*matmul)(ThreadPool&, const MatmulArgs*, int),
+                             double (*probe)(int64_t), Kernels& storage) {
   storage = base;
   storage.matmul = matmul;
-  storage.matmul_together = matmul_together;
   storage.probe_bf16_dot = probe;
   return storage;
 }
@@ -75,7 +71,6 @@ std::vector<Isa> find_isas() {
     static Kernels emulated_bf16;
     isas.push_back({"emulated-avx512", &emulated_avx512::kernels});
     isas.push_back({"emulated-avx512bf16", &with_bf16_dot(emulated_avx512::kernels, emulated_avx512bf16::matmul,
-                                                          emulated_avx512bf16::matmul_together,
                                                           emulated_avx512bf16::probe_bf16_dot, emulated_bf16)});
   }
 #endif
@@ -83,8 +78,8 @@ std::vector<Isa> find_isas() {
   if (avx512_runs) isas.push_back({"avx512", &avx512::kernels});
   if (avx512_runs && __builtin_cpu_supports("avx512bf16")) {
     static Kernels bf16;
-    isas.push_back({"avx512bf16", &with_bf16_dot(avx512::kernels, avx512bf16::matmul, avx512bf16::matmul_together,
-                                                 avx512bf16::probe_bf16_dot, bf16)});
+    isas.push_back(
+        {"avx512bf16", &with_bf16_dot(avx512::kernels, avx512bf16::matmul, avx512bf16::probe_bf16_dot, bf16)});
   }
 #endif
   return isas;
@@ -125,10 +120,8 @@ void CpuOps::fill_normal(const FillNormalArgs& args) { cpu::fill_normal(pool_, a
 void CpuOps::cast(const CastArgs& args) { kernels_.cast(pool_, args); }
 void CpuOps::add(const AddArgs& args) { kernels_.add(pool_, args); }
 void CpuOps::increment(const IncrementArgs& args) { cpu::increment(pool_, args); }
-void CpuOps::matmul(const MatmulArgs& args) { kernels_.matmul(pool_, args); }
-void CpuOps::matmul_together(const MatmulArgs* products, int count) {
-  kernels_.matmul_together(pool_, products, count);
-}
+void CpuOps::matmul(const MatmulArgs& args) { kernels_.matmul(pool_, &args, 1); }
+void CpuOps::matmul_together(const MatmulArgs* products, int count) { kernels_.matmul(pool_, products, count); }
 void CpuOps::rms_norm(const RmsNormArgs& args) { kernels_.rms_norm(pool_, args); }
 void CpuOps::rms_norm_backward(const RmsNormBackwardArgs& args) { kernels_.rms_norm_backward(pool_, args); }
 void CpuOps::rope(const RopeArgs& args) { kernels_.rope(pool_, args); }

@@ -6,8 +6,7 @@ namespace alma::cpu::ALMA_ISA {
 
 void cast(ThreadPool&, const CastArgs&);
 void add(ThreadPool&, const AddArgs&);
-void matmul(ThreadPool&, const MatmulArgs&);
-void matmul_together(ThreadPool&, const MatmulArgs*, int);
+void matmul(ThreadPool&, const MatmulArgs*, int);
 void rms_norm(ThreadPool&, const RmsNormArgs&);
 void rms_norm_backward(ThreadPool&, const RmsNormBackwardArgs&);
 void rope(ThreadPool&, const RopeArgs&);
@@ -38,7 +37,6 @@ const Kernels kernels = {
     .cast = cast,
     .add = add,
     .matmul = matmul,
-    .matmul_together = matmul_together,
     .rms_norm = rms_norm,
     .rms_norm_backward = rms_norm_backward,
     .rope = rope,

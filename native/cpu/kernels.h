@@ -15,9 +15,7 @@ namespace alma::cpu {
 struct Kernels {
   void (*cast)(ThreadPool&, const CastArgs&);
   void (*add)(ThreadPool&, const AddArgs&);
-  void (*matmul)(ThreadPool&, const MatmulArgs&);
-  void (*matmul_together)(ThreadPool&, const MatmulArgs* products,
-                          int count);  // matmul of each; a, m and k are the same
+  void (*matmul)(ThreadPool&, const MatmulArgs* products, int count);  // each of them; a, m and k are the same
   void (*rms_norm)(ThreadPool&, const RmsNormArgs&);
   void (*rms_norm_backward)(ThreadPool&, const RmsNormBackwardArgs&);
   void (*rope)(ThreadPool&, const RopeArgs&);

@@ -21,8 +21,8 @@ constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
 constexpr int64_t kOuterN = 2048;
 constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (96 KiB)
 constexpr int64_t kTileN = 8 * kNR;
-// Rows of C up to which b is packed strip by strip; kStrip · kUnitsK floats stay in L2 beside a tile's rows of a.
-constexpr int64_t kStripRows = 512, kStrip = 8 * kNR;
+// Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
+constexpr int64_t kStripRows = 512;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
 
@@ -102,6 +102,13 @@ void compute_tile(const Panels& a, const Panels& b, int64_t units, int64_t rows,
   }
 }
 
+// Columns of a tile: fewer than kTileN where there would be less than `wanted` tiles, to balance.
+int64_t tile_columns(int64_t n, int64_t tiles_m, int64_t wanted) {
+  int64_t columns = kTileN;
+  while (columns > 2 * kNR && tiles_m * ceil_div(n, columns) < wanted) columns /= 2;
+  return columns;
+}
+
 // Where the sums of a tile go.
 struct Tile {
   float* c;
@@ -124,10 +131,8 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   // For few rows of C, what a thread needs of b is packed when it is needed: it stays in L2, and b is read once instead of being written and
   // read again as panels.
   const int64_t strips_n = convert ? min(problem.n, kOuterN) : problem.n;
-  int64_t strip = kStrip;
-  const auto too_few_strips = [&] { return ceil_div(strips_n, strip) < 4 * pool.threads(); };
-  while (strip > 2 * kNR && too_few_strips()) strip /= 2;
-  const bool in_strips = problem.b_along_k && problem.m <= kStripRows && !too_few_strips();
+  const int64_t wanted = 4 * pool.threads(), strip = tile_columns(strips_n, 1, wanted);
+  const bool in_strips = problem.b_along_k && problem.m <= kStripRows && ceil_div(strips_n, strip) >= wanted;
   const int64_t outer_n = in_strips ? strips_n : kOuterN;
   const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n),
                 block_k = min(problem.k, kOuterK * kUnit);
@@ -192,9 +197,8 @@ void multiply(ThreadPool& pool, const Problem& problem) {
         });
 
         // Smaller tiles where there would be too few to balance.
-        int64_t tile_m = kTileM, tile_n = kTileN;
-        const int64_t wanted = 4 * pool.threads();
-        while (tile_n > 2 * kNR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted) tile_n /= 2;
+        const int64_t tile_n = tile_columns(n, ceil_div(m, kTileM), wanted);
+        int64_t tile_m = kTileM;
         while (tile_m > 4 * kMR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted)
           tile_m = round_up(tile_m / 2, kMR);
         const int64_t tiles_n = ceil_div(n, tile_n);
@@ -222,9 +226,7 @@ void check_result(const MatmulArgs& args) {
     fail("matmul", "c needs to be a float tensor (f32 or bf16)");
 }
 
-}  // namespace
-
-void matmul(ThreadPool& pool, const MatmulArgs& args) {
+void multiply_one(ThreadPool& pool, const MatmulArgs& args) {
   if (args.m <= 0 || args.n <= 0) return;
   check_result(args);
   if (args.k <= 0) {
@@ -253,8 +255,10 @@ void matmul(ThreadPool& pool, const MatmulArgs& args) {
   });
 }
 
-void matmul_together(ThreadPool& pool, const MatmulArgs* products, int count) {
-  bool together = true;
+}  // namespace
+
+void matmul(ThreadPool& pool, const MatmulArgs* products, int count) {
+  bool together = count > 1;
   for (int i = 0; i < count; ++i) {
     const MatmulArgs& args = products[i];
     together = together && args.b.dtype == products[0].b.dtype && args.m > 0 && args.n > 0 && args.k > 0 &&
@@ -264,7 +268,7 @@ void matmul_together(ThreadPool& pool, const MatmulArgs* products, int count) {
     for (int i = 0; i < count; ++i) check_result(products[i]);
     return matmul_skinny(pool, products, count);
   }
-  for (int i = 0; i < count; ++i) matmul(pool, products[i]);
+  for (int i = 0; i < count; ++i) multiply_one(pool, products[i]);
 }
 
 }  // namespace alma::cpu::ALMA_ISA

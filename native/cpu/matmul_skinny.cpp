@@ -30,12 +30,12 @@ struct Output {
 
 // Rows of a group: as few as possible that are computed for nothing, then as few groups as possible.
 int64_t group_rows(int64_t m) {
-  int64_t best = 4;
+  int64_t best = ceil_div(m, ceil_div(m, 4));
   for (const int64_t most : {5, 6}) {
-    const int64_t rows = ceil_div(m, ceil_div(m, most)), known = ceil_div(m, ceil_div(m, best));
-    if (round_up(m, rows) <= round_up(m, known) && ceil_div(m, rows) < ceil_div(m, known)) best = most;
+    const int64_t rows = ceil_div(m, ceil_div(m, most));
+    if (round_up(m, rows) <= round_up(m, best) && ceil_div(m, rows) < ceil_div(m, best)) best = rows;
   }
-  return ceil_div(m, ceil_div(m, best));
+  return best;
 }
 
 // What W vectors add up to, each as sum() does it.
@@ -131,15 +131,13 @@ struct Product {
   }
 };
 
-// Ranges of a call, in the order in which threads take them: the longer ones first, then shorter and shorter ones, so that threads end
+// Ranges of a call, whose products have `rows` rows of weights in all, in the order in which threads take them: the longer ones first, then shorter and shorter ones, so that threads end
 // together also where one is slower.
 struct Ranges {
   Range* of;
   int64_t count;
 };
-Ranges divide(ThreadPool& pool, const Output* outs, int products, int64_t unit) {
-  int64_t rows = 0;
-  for (int i = 0; i < products; ++i) rows += outs[i].n;
+Ranges divide(ThreadPool& pool, const Output* outs, int products, int64_t rows, int64_t unit) {
   const int64_t threads = pool.threads(), least = round_up(ceil_div(rows, 32 * threads), unit);
   const size_t room = static_cast<size_t>(ceil_div(rows, least) + products);
   Ranges ranges{static_cast<Range*>(pool.scratch(0, kSecondSharedSlot, room * sizeof(Range))), 0};
@@ -168,7 +166,7 @@ void multiply(ThreadPool& pool, const float* a, int64_t k, const TensorRef* weig
     for (int i = 0; i < products; ++i) compute({i, 0, outs[i].n});
     return;
   }
-  const Ranges ranges = divide(pool, outs, products, Product<kM, TB>::kRows);
+  const Ranges ranges = divide(pool, outs, products, rows, Product<kM, TB>::kRows);
   pool.run(ranges.count, [&](int64_t i, int) { compute(ranges.of[i]); });
 }
 
