@@ -1,11 +1,11 @@
 // A peer of the decoding benchmark, in a process of its own: node-llama-cpp on the same weights, threads and prompts.
 //   node node-llama-cpp.mjs FOLDER-WITH-node_modules MODEL.gguf '{"threads":2,"tasks":[{"prompts":[[…]],"few":4,"many":36,"repeats":3}]}'
-// prints {"version":"…","tasks":[{"seconds":…,"tokens":[[…]]}]}: of a step, a long answer less a short one; with few = 0, of the prompt and
-// `many` tokens; the best of the repeats.
+// prints {"version":"…","tasks":[{"seconds":…,"tokens":[[…]]}]}, as measure-task.mjs measures.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { measureTask } from './measure-task.mjs'
 
 const [folder, modelPath, json] = process.argv.slice(2)
 const { threads, tasks } = JSON.parse(json)
@@ -16,7 +16,8 @@ const version = JSON.parse(readFileSync(join(dirname(entry), '..', 'package.json
 const llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads: threads })
 const model = await llama.loadModel({ modelPath })
 
-async function measure({ prompts, few, many, repeats }) {
+async function measure(task) {
+  const { prompts, many } = task
   const contextSize = Math.max(...prompts.map((prompt) => prompt.length)) + many + 8
   const context = await model.createContext({ contextSize, sequences: prompts.length, threads, batchSize: 512 })
   const sequences = prompts.map(() => context.getSequence())
@@ -35,17 +36,9 @@ async function measure({ prompts, few, many, repeats }) {
     return { seconds: (performance.now() - begin) / 1000, tokens }
   }
 
-  await run(Math.max(1, few))
-  let [short, long] = [few > 0 ? Number.POSITIVE_INFINITY : 0, Number.POSITIVE_INFINITY]
-  let tokens = []
-  for (let i = 0; i < repeats; i++) {
-    if (few > 0) short = Math.min(short, (await run(few)).seconds)
-    const result = await run(many)
-    long = Math.min(long, result.seconds)
-    tokens = result.tokens
-  }
+  const result = await measureTask(task, run)
   await context.dispose()
-  return { seconds: few > 0 ? (long - short) / (many - few) : long, tokens }
+  return result
 }
 
 const results = []

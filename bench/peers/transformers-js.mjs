@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { measureTask } from './measure-task.mjs'
 
 const [folder, modelFolder, json] = process.argv.slice(2)
 const { threads, tasks } = JSON.parse(json)
@@ -23,7 +24,8 @@ const model = await AutoModelForCausalLM.from_pretrained(modelFolder, {
   session_options: { intraOpNumThreads: threads, interOpNumThreads: 1 },
 })
 
-async function measure({ prompts, few, many, repeats }) {
+async function measure(task) {
+  const { prompts } = task
   const shape = [prompts.length, prompts[0].length]
   if (prompts.some((prompt) => prompt.length !== shape[1])) throw new Error('prompts of different lengths')
   const inputs = new Tensor('int64', BigInt64Array.from(prompts.flat(), BigInt), shape)
@@ -32,19 +34,11 @@ async function measure({ prompts, few, many, repeats }) {
   async function run(count) {
     const begin = performance.now()
     const all = await model.generate({ inputs, attention_mask, max_new_tokens: count, do_sample: false })
-    return { seconds: (performance.now() - begin) / 1000, all }
+    const seconds = (performance.now() - begin) / 1000
+    return { seconds, tokens: all.tolist().map((sequence) => sequence.slice(shape[1]).map(Number)) }
   }
 
-  await run(Math.max(1, few))
-  let [short, long] = [few > 0 ? Number.POSITIVE_INFINITY : 0, Number.POSITIVE_INFINITY]
-  let tokens = []
-  for (let i = 0; i < repeats; i++) {
-    if (few > 0) short = Math.min(short, (await run(few)).seconds)
-    const { seconds, all } = await run(many)
-    long = Math.min(long, seconds)
-    tokens = all.tolist().map((sequence) => sequence.slice(shape[1]).map(Number))
-  }
-  return { seconds: few > 0 ? (long - short) / (many - few) : long, tokens }
+  return measureTask(task, run)
 }
 
 const results = []

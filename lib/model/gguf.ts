@@ -2,8 +2,8 @@
  * The GGUF file format of ggml and llama.cpp, version 3, for writing: magic, metadata, tensor descriptions, aligned data.
  * Source: ggml's `docs/gguf.md`.
  */
-import type { FileHandle } from 'node:fs/promises'
 import { writeFileAtomic } from '../files/atomic.js'
+import { writeAll } from '../files/write-all.js'
 
 export type GgufValue =
   | { readonly type: 'u32'; readonly value: number }
@@ -145,9 +145,4 @@ export async function writeGguf(
       await writeAll(handle, new Uint8Array(aligned(data.length) - data.length))
     }
   })
-}
-
-/** A write may take less than it was given. */
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten
 }

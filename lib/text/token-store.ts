@@ -10,6 +10,7 @@ import { crc32 } from 'node:zlib'
 import { AlmaError, ioError, messageOf } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { isObject } from '../files/json.js'
+import { writeAll } from '../files/write-all.js'
 
 const MAGIC = Buffer.from('ALMATOK1')
 const TAIL_BYTES = 8
@@ -100,14 +101,9 @@ class PieceWriter {
   }
 
   async flush(): Promise<void> {
-    await writeFully(this.#handle, this.#piece.subarray(0, this.#filled))
+    await writeAll(this.#handle, this.#piece.subarray(0, this.#filled))
     this.#filled = 0
   }
-}
-
-/** A single write may take fewer bytes than it is given, e.g. when the disk is almost full. */
-async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let from = 0; from < bytes.length; ) from += (await handle.write(bytes, from)).bytesWritten
 }
 
 class GrowingWords {

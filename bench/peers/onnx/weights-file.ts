@@ -1,5 +1,6 @@
 /** The file of weights beside an ONNX file: places first, since the graph names them; then the data, a tensor at a time. */
-import { type FileHandle, open } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
+import { writeAll } from '../../../lib/files/write-all.js'
 import type { OnnxInitializer } from './model.js'
 
 /** Windows maps files at multiples of this; elsewhere it is the page size, which divides it. */
@@ -36,12 +37,5 @@ export async function writeWeights(
       throw new Error(`${weight.name}: ${values.length} numbers do not fill [${weight.shape.join(', ')}]`)
     }
     await writeAll(handle, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), place.offset)
-  }
-}
-
-/** A write may take less than it was given. */
-async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    at += (await handle.write(bytes, at, bytes.length - at, position + at)).bytesWritten
   }
 }
