@@ -23,6 +23,7 @@ constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a s
 constexpr int64_t kTileN = 8 * kNR;
 // Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
 constexpr int64_t kStripRows = 512;
+constexpr int64_t kLeastStrip = 2 * kNR;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
 
@@ -109,6 +110,27 @@ int64_t tile_columns(int64_t n, int64_t tiles_m, int64_t wanted) {
   return columns;
 }
 
+// The strips of `n` columns, `widest` at first.
+struct Strips {
+  int64_t n, widest;
+  int threads;
+
+  int64_t end_of(int64_t begin) const {
+    const int64_t least = min<int64_t>(widest, kLeastStrip);
+    return min(n, begin + min(widest, share_of(n - begin, 2 * threads, kNR, least)));
+  }
+  int64_t count() const {
+    int64_t strips = 0;
+    for (int64_t begin = 0; begin < n; begin = end_of(begin)) ++strips;
+    return strips;
+  }
+  int64_t begin_of(int64_t strip) const {
+    int64_t begin = 0;
+    while (strip-- > 0) begin = end_of(begin);
+    return begin;
+  }
+};
+
 // Where the sums of a tile go.
 struct Tile {
   float* c;
@@ -173,10 +195,11 @@ void multiply(ThreadPool& pool, const Problem& problem) {
 
         if (in_strips) {
           phase(chunks_a, [&](int64_t chunk, int) { pack_rows(chunk); });
-          phase(ceil_div(n, strip), [&](int64_t chunk, int thread) {
+          const Strips strips{n, strip, pool.threads()};
+          phase(strips.count(), [&](int64_t chunk, int thread) {
             float* const packed = static_cast<float*>(
                 pool.scratch(thread, kThreadSlot, sizeof(float) * ceil_div(strip, kNR) * panel_stride(kUnitsK, kNR)));
-            const int64_t col = chunk * strip, cols = min(strip, n - col);
+            const int64_t col = strips.begin_of(chunk), cols = strips.end_of(col) - col;
             for (int64_t u = 0; u < units; u += kUnitsK) {
               const int64_t depth = min(kUnitsK, units - u);
               problem.pack_b(problem.b, j0 + col, ceil_div(cols, kNR), k0 + u * kUnit, depth, packed);

@@ -131,8 +131,7 @@ struct Product {
   }
 };
 
-// Ranges of a call, whose products have `rows` rows of weights in all, in the order in which threads take them: the longer ones first, then shorter and shorter ones, so that threads end
-// together also where one is slower.
+// Ranges of a call, whose products have `rows` rows of weights in all, in the order in which threads take them.
 struct Ranges {
   Range* of;
   int64_t count;
@@ -143,8 +142,7 @@ Ranges divide(ThreadPool& pool, const Output* outs, int products, int64_t rows, 
   Ranges ranges{static_cast<Range*>(pool.scratch(0, kSecondSharedSlot, room * sizeof(Range))), 0};
   for (int i = 0; i < products; ++i)
     for (int64_t begin = 0; begin < outs[i].n;) {
-      const int64_t size = max(least, round_up(ceil_div(rows, 4 * threads), unit));
-      const int64_t end = min(outs[i].n, begin + size);
+      const int64_t end = min(outs[i].n, begin + share_of(rows, 4 * threads, unit, least));
       ranges.of[ranges.count++] = {i, begin, end};
       rows -= end - begin;
       begin = end;

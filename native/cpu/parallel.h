@@ -29,6 +29,12 @@ static void parallel_rows(ThreadPool& pool, int64_t rows, int64_t cols, const Bo
   parallel_ranges(pool, rows, max<int64_t>(1, kElementGrain / max<int64_t>(1, cols)), body);
 }
 
+// The next range of a loop whose ranges grow shorter, so that threads end together also where one is slower: one of `shares` of what is left,
+// a multiple of `unit`, no less than `least`.
+ALMA_INLINE int64_t share_of(int64_t left, int64_t shares, int64_t unit, int64_t least) {
+  return max(least, round_up(ceil_div(left, shares), unit));
+}
+
 template <class T>
 struct Tag {
   using type = T;

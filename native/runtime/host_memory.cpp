@@ -1,12 +1,13 @@
 // Host memory for the CPU device. Large blocks are mapped with huge pages advised (a 2048³ matmul gains about a tenth from
-// fewer TLB misses) and are refused when the machine, or the container's limit, has no room: Linux would otherwise promise the
-// memory and kill the process when it is touched.
+// fewer TLB misses), smaller ones share them, and blocks are refused when the machine, or the container's limit, has no room: Linux
+// would otherwise promise the memory and kill the process when it is touched.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
 
+#include "block_arena.h"
 #include "caching_allocator.h"
 
 #if defined(__linux__)
@@ -18,7 +19,8 @@ namespace alma {
 
 namespace {
 
-constexpr size_t kLarge = size_t{4} << 20;
+constexpr size_t kLarge = size_t{4} << 20;   // has huge pages of its own
+constexpr size_t kSmall = size_t{64} << 10;  // under this malloc serves
 constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t read_number(const char* path, size_t fallback) {
@@ -52,7 +54,8 @@ size_t available_bytes() {
 class HostMemory final : public MemorySource {
  public:
   void* allocate(size_t bytes) override {
-    if (bytes < kLarge) return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (bytes < kSmall) return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (bytes < kLarge) return arena_.allocate(bytes);
     // Reading /proc costs some 20 µs: worth it for blocks that can exhaust a machine.
     if (bytes > (size_t{64} << 20) && bytes > available()) return nullptr;
     const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
@@ -63,12 +66,18 @@ class HostMemory final : public MemorySource {
     return block;
   }
 
-  void free(void* block, size_t) noexcept override { std::free(block); }
+  void free(void* block, size_t bytes) noexcept override {
+    if (bytes < kSmall || bytes >= kLarge) return std::free(block);
+    arena_.free(block, bytes);
+  }
   size_t available() const override { return available_bytes(); }
 
   size_t total() const override {
     return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
   }
+
+ private:
+  BlockArena arena_;
 };
 
 }  // namespace
