@@ -21,6 +21,9 @@ export interface LoadModelOptions {
   readonly signal?: AbortSignal
 }
 
+/** Bytes of weights that may be on their way at a time. */
+const BYTES_AHEAD = 64 * 2 ** 20
+
 /**
  * Loads config.json and the weights of a folder. On the CPU, weights that are stored in the wanted dtype stay in the mapped file.
  *
@@ -41,7 +44,7 @@ export async function loadLlama(
   const tensors = new Map<string, Tensor>()
   const names = [...files.entries.keys()]
   const nonFinite = Tensor.zeros(device, [names.length], 'i32')
-  let bytesLoaded = 0
+  let [bytesLoaded, bytesAhead] = [0, 0]
   try {
     for (const [index, [name, entry]] of [...files.entries].entries()) {
       signal?.throwIfAborted()
@@ -49,8 +52,12 @@ export async function loadLlama(
       tensors.set(name, tensor)
       using counter = nonFinite.view([1], index)
       ops.countNonFinite(tensor, counter)
+      // The next tensor is mapped, and asked for from the disk, while this one is counted.
+      bytesAhead += entry.byteLength
+      if (bytesAhead < BYTES_AHEAD && index < names.length - 1) continue
       await device.synchronize()
-      bytesLoaded += entry.byteLength
+      bytesLoaded += bytesAhead
+      bytesAhead = 0
       onProgress?.({ bytesLoaded, bytesTotal: files.totalBytes })
     }
     const counts = await nonFinite.readInts()

@@ -15,11 +15,11 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-constexpr int64_t kUnitsK = W == 16 ? 192 : 256;  // of a panel: kNR · kUnitsK floats stay in L1 (16 KiB on AVX2)
-constexpr int64_t kOuterK = 8 * kUnitsK;
+constexpr int64_t kUnitsK = W == 16 ? 192 : 384;  // of a panel: kNR · kUnitsK floats stay in L1 (24 KiB on AVX2)
+constexpr int64_t kOuterK = W == 16 ? 1536 : 2048;
 constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
 constexpr int64_t kOuterN = 2048;
-constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (96 KiB)
+constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (144 KiB)
 constexpr int64_t kTileN = 8 * kNR;
 // Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
 constexpr int64_t kStripRows = 512;
@@ -39,11 +39,14 @@ void pack(const void* operand, int64_t first, int64_t panels, int64_t k_begin, i
 struct Problem {
   const void *a, *b;  // Operand
   Pack pack_a, pack_b;
-  TensorRef c;
+  TensorRef data_b, c;
   bool a_along_k, b_along_k;
   int64_t m, n, k;
   bool accumulate;
 };
+
+// Units that are multiplied at a time: parts of nearly equal size.
+int64_t part_of(int64_t units) { return round_up(ceil_div(units, ceil_div(units, kUnitsK)), 8); }
 
 void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_stride, int64_t rows, int64_t cols,
                   bool add) {
@@ -68,7 +71,7 @@ struct Panels {
 // after this, or null.
 template <class Product>
 void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows, int64_t cols, float* c,
-                   int64_t c_stride, bool add, const float* next) {
+                   int64_t c_stride, bool add, const float* next, Prefetch& later) {
   for (int64_t j = 0; j < cols; j += kNR) {
     const float* b_panel = b.data + j / kNR * b.stride;
     // The next panel of b comes from far away: a piece of it is fetched with each block of this one.
@@ -78,6 +81,7 @@ void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows
     for (int64_t i = 0; i < rows; i += kMR) {
       for (const char *line = ahead, *end = ahead + piece; line < end; line += 64) __builtin_prefetch(line, 0, 2);
       ahead += piece;
+      later.some();
       float* out = c + i * c_stride + j;
       for (int line = 0; line < kMR; ++line) __builtin_prefetch(out + line * c_stride, 1);
       F acc[kMR][2];
@@ -96,10 +100,13 @@ void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows
 template <class Product>
 void compute_tile(const Panels& a, const Panels& b, int64_t units, int64_t rows, int64_t cols, float* c,
                   int64_t c_stride, bool add) {
-  for (int64_t u = 0; u < units; u += kUnitsK) {
-    const int64_t depth = min(kUnitsK, units - u);
+  const int64_t part = part_of(units);
+  Prefetch nothing;
+  for (int64_t u = 0; u < units; u += part) {
+    const int64_t depth = min(part, units - u);
     const float* next = u + depth < units ? b.data + (u + depth) * kNR : nullptr;
-    compute_depth<Product>(a.from(0, u * kMR), b.from(0, u * kNR), depth, rows, cols, c, c_stride, add || u > 0, next);
+    compute_depth<Product>(a.from(0, u * kMR), b.from(0, u * kNR), depth, rows, cols, c, c_stride, add || u > 0, next,
+                           nothing);
   }
 }
 
@@ -131,30 +138,114 @@ struct Strips {
   }
 };
 
-// Where the sums of a tile go.
+// A part of the product: m rows from i0 on, n columns from j0 on, `units` units of k from element k0 on.
+struct Block {
+  int64_t i0, j0, k0, m, n, units;
+};
+
+// Where the sums of a tile go, which are computed as f32.
 struct Tile {
   float* c;
   int64_t stride;
   bool add;
 };
 
+// The result of a block: in c itself, or wide until its last products are added.
+struct Result {
+  const Problem& problem;
+  const Block& block;
+  float* wide;  // [block.m, block.n], null where c is f32
+  bool last;
+
+  Tile tile(int64_t row, int64_t col) const {
+    if (wide != nullptr) return {wide + row * block.n + col, block.n, block.k0 > 0};
+    return {pointer<float>(problem.c) + (block.i0 + row) * problem.n + block.j0 + col, problem.n,
+            problem.accumulate || block.k0 > 0};
+  }
+  void finish(int64_t row, int64_t rows, int64_t col, int64_t cols) const {
+    if (wide == nullptr || !last) return;
+    convert_tile(wide + row * block.n + col, block.n,
+                 pointer<bf16>(problem.c) + (block.i0 + row) * problem.n + block.j0 + col, problem.n, rows, cols,
+                 problem.accumulate);
+  }
+};
+
+// Loops over chunks, on all threads where there is work for them.
+struct Phases {
+  ThreadPool& pool;
+  bool serial;
+
+  template <class Body>
+  void run(int64_t chunks, const Body& body) const {
+    if (!serial) return pool.run(chunks, body);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) body(chunk, 0);
+  }
+};
+
+// The tiles of a block whose a is packed: a thread packs its columns of b, a strip and a part of k at a time, and uses them for all rows.
+template <class Product, int64_t kUnit>
+void multiply_strips(const Phases& phases, const Problem& problem, const Block& block, const Panels& a,
+                     const Strips& strips, const Result& result) {
+  const int64_t count = strips.count(), part = part_of(block.units);
+  // Rows of b that come next, where they lie across k: their few bytes each would be waited for. The next strip of this thread is likely to be
+  // as far on as there are threads.
+  const auto prefetch = [&](int64_t chunk, int64_t unit, int64_t calls) {
+    if (unit >= block.units) {
+      unit = 0;
+      chunk += strips.threads;
+    }
+    if (problem.b_along_k || chunk >= count) return Prefetch{};
+    const int64_t col = strips.begin_of(chunk), k = block.k0 + unit * kUnit, size = element_size(problem.data_b);
+    return Prefetch(pointer<char>(problem.data_b, (k * problem.n + block.j0 + col) * size),
+                    min(part * kUnit, problem.k - k), (strips.end_of(col) - col) * size, problem.n * size, calls);
+  };
+  phases.run(count, [&](int64_t chunk, int thread) {
+    float* const packed = static_cast<float*>(phases.pool.scratch(
+        thread, kThreadSlot, sizeof(float) * ceil_div(strips.widest, kNR) * panel_stride(kUnitsK, kNR)));
+    const int64_t col = strips.begin_of(chunk), cols = strips.end_of(col) - col, panels = ceil_div(cols, kNR);
+    for (int64_t u = 0; u < block.units; u += part) {
+      const int64_t depth = min(part, block.units - u);
+      problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, depth, packed);
+      Prefetch later = prefetch(chunk, u + depth, ceil_div(block.m, kMR) * panels);
+      for (int64_t row = 0; row < block.m; row += kTileM) {
+        const Tile tile = result.tile(row, col);
+        compute_depth<Product>(a.from(row / kMR, u * kMR), {packed, panel_stride(depth, kNR)}, depth,
+                               min(kTileM, block.m - row), cols, tile.c, tile.stride, tile.add || u > 0, nullptr,
+                               later);
+      }
+    }
+    result.finish(0, block.m, col, cols);
+  });
+}
+
+// The tiles of a block whose operands are both packed.
+template <class Product>
+void multiply_packed(const Phases& phases, const Block& block, const Panels& a, const Panels& b, const Result& result) {
+  // Smaller tiles where there would be too few to balance.
+  const int64_t wanted = 4 * phases.pool.threads();
+  const int64_t tile_n = tile_columns(block.n, ceil_div(block.m, kTileM), wanted), tiles_n = ceil_div(block.n, tile_n);
+  int64_t tile_m = kTileM;
+  while (tile_m > 4 * kMR && ceil_div(block.m, tile_m) * tiles_n < wanted) tile_m = round_up(tile_m / 2, kMR);
+  phases.run(ceil_div(block.m, tile_m) * tiles_n, [&](int64_t chunk, int) {
+    const int64_t row = chunk / tiles_n * tile_m, col = chunk % tiles_n * tile_n;
+    const int64_t rows = min(tile_m, block.m - row), cols = min(tile_n, block.n - col);
+    const Tile tile = result.tile(row, col);
+    compute_tile<Product>(a.from(row / kMR, 0), b.from(col / kNR, 0), block.units, rows, cols, tile.c, tile.stride,
+                          tile.add);
+    result.finish(row, rows, col, cols);
+  });
+}
+
 // kUnit: elements of k to a unit.
 template <class Product, int64_t kUnit>
 void multiply(ThreadPool& pool, const Problem& problem) {
-  const bool serial = problem.m * problem.n * problem.k < kSerialWork;
-  const auto phase = [&](int64_t chunks, const auto& body) {
-    if (serial) {
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) body(chunk, 0);
-    } else {
-      pool.run(chunks, body);
-    }
-  };
+  const Phases phases{pool, problem.m * problem.n * problem.k < kSerialWork};
   const bool convert = problem.c.dtype == DType::bf16;
   // For few rows of C, what a thread needs of b is packed when it is needed: it stays in L2, and b is read once instead of being written and
   // read again as panels.
   const int64_t strips_n = convert ? min(problem.n, kOuterN) : problem.n;
   const int64_t wanted = 4 * pool.threads(), strip = tile_columns(strips_n, 1, wanted);
-  const bool in_strips = problem.b_along_k && problem.m <= kStripRows && ceil_div(strips_n, strip) >= wanted;
+  const bool in_strips = problem.m <= kStripRows && ceil_div(strips_n, strip) >= wanted;
   const int64_t outer_n = in_strips ? strips_n : kOuterN;
   const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n),
                 block_k = min(problem.k, kOuterK * kUnit);
@@ -170,73 +261,36 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   for (int64_t j0 = 0; j0 < problem.n; j0 += outer_n)
     for (int64_t i0 = 0; i0 < problem.m; i0 += kOuterM)
       for (int64_t k0 = 0; k0 < problem.k; k0 += kOuterK * kUnit) {
-        const int64_t n = min(outer_n, problem.n - j0), m = min(kOuterM, problem.m - i0);
-        const int64_t units = ceil_div(min(kOuterK * kUnit, problem.k - k0), kUnit);
-        const int64_t panels_a = ceil_div(m, kMR), panels_b = ceil_div(n, kNR);
-        const int64_t group_a = panels_at_a_time<kMR>(problem.a_along_k, units),
-                      group_b = panels_at_a_time<kNR>(problem.b_along_k, units);
-        const int64_t chunks_a = ceil_div(panels_a, group_a), chunks_b = ceil_div(panels_b, group_b);
-        const Panels a{packed_a, panel_stride(units, kMR)}, b{packed_b, panel_stride(units, kNR)};
-        const auto pack_rows = [&](int64_t chunk) {
-          const int64_t p = chunk * group_a;
-          problem.pack_a(problem.a, i0 + p * kMR, min(group_a, panels_a - p), k0, units, packed_a + p * a.stride);
-        };
-        // The result of a tile, which is computed as f32: where the columns of a block begin, and what is left to do at the end.
-        const auto tile_of = [&](int64_t row, int64_t col) {
-          return convert ? Tile{wide_c + row * n + col, n, k0 > 0}
-                         : Tile{pointer<float>(problem.c) + (i0 + row) * problem.n + j0 + col, problem.n,
-                                problem.accumulate || k0 > 0};
-        };
-        const auto finish = [&](int64_t row, int64_t rows, int64_t col, int64_t cols) {
-          if (convert && k0 + kOuterK * kUnit >= problem.k)
-            convert_tile(wide_c + row * n + col, n, pointer<bf16>(problem.c) + (i0 + row) * problem.n + j0 + col,
-                         problem.n, rows, cols, problem.accumulate);
-        };
-
+        const int64_t elements = min(kOuterK * kUnit, problem.k - k0);
+        const Block block{
+            i0, j0, k0, min(kOuterM, problem.m - i0), min(outer_n, problem.n - j0), ceil_div(elements, kUnit)};
+        const Result result{problem, block, wide_c, k0 + elements == problem.k};
+        const Panels a{packed_a, panel_stride(block.units, kMR)}, b{packed_b, panel_stride(block.units, kNR)};
+        const int64_t panels_a = ceil_div(block.m, kMR), group_a = panels_at_a_time<kMR>(problem.a_along_k, block.units);
+        const int64_t panels_b = in_strips ? 0 : ceil_div(block.n, kNR),
+                      group_b = panels_at_a_time<kNR>(problem.b_along_k, block.units);
+        const int64_t chunks_a = ceil_div(panels_a, group_a);
+        phases.run(chunks_a + ceil_div(panels_b, group_b), [&](int64_t chunk, int) {
+          if (chunk < chunks_a) {
+            const int64_t p = chunk * group_a;
+            problem.pack_a(problem.a, i0 + p * kMR, min(group_a, panels_a - p), k0, block.units,
+                           packed_a + p * a.stride);
+          } else {
+            const int64_t p = (chunk - chunks_a) * group_b;
+            problem.pack_b(problem.b, j0 + p * kNR, min(group_b, panels_b - p), k0, block.units,
+                           packed_b + p * b.stride);
+          }
+        });
         if (in_strips) {
-          phase(chunks_a, [&](int64_t chunk, int) { pack_rows(chunk); });
-          const Strips strips{n, strip, pool.threads()};
-          phase(strips.count(), [&](int64_t chunk, int thread) {
-            float* const packed = static_cast<float*>(
-                pool.scratch(thread, kThreadSlot, sizeof(float) * ceil_div(strip, kNR) * panel_stride(kUnitsK, kNR)));
-            const int64_t col = strips.begin_of(chunk), cols = strips.end_of(col) - col;
-            for (int64_t u = 0; u < units; u += kUnitsK) {
-              const int64_t depth = min(kUnitsK, units - u);
-              problem.pack_b(problem.b, j0 + col, ceil_div(cols, kNR), k0 + u * kUnit, depth, packed);
-              for (int64_t row = 0; row < m; row += kTileM) {
-                const Tile tile = tile_of(row, col);
-                compute_depth<Product>(a.from(row / kMR, u * kMR), {packed, panel_stride(depth, kNR)}, depth,
-                                       min(kTileM, m - row), cols, tile.c, tile.stride, tile.add || u > 0, nullptr);
-              }
-            }
-            finish(0, m, col, cols);
-          });
-          continue;
+          multiply_strips<Product, kUnit>(phases, problem, block, a, Strips{block.n, strip, pool.threads()}, result);
+        } else {
+          multiply_packed<Product>(phases, block, a, b, result);
         }
-        phase(chunks_a + chunks_b, [&](int64_t chunk, int) {
-          if (chunk < chunks_a) return pack_rows(chunk);
-          const int64_t p = (chunk - chunks_a) * group_b;
-          problem.pack_b(problem.b, j0 + p * kNR, min(group_b, panels_b - p), k0, units, packed_b + p * b.stride);
-        });
-
-        // Smaller tiles where there would be too few to balance.
-        const int64_t tile_n = tile_columns(n, ceil_div(m, kTileM), wanted);
-        int64_t tile_m = kTileM;
-        while (tile_m > 4 * kMR && ceil_div(m, tile_m) * ceil_div(n, tile_n) < wanted)
-          tile_m = round_up(tile_m / 2, kMR);
-        const int64_t tiles_n = ceil_div(n, tile_n);
-        phase(ceil_div(m, tile_m) * tiles_n, [&](int64_t tile, int) {
-          const int64_t row = tile / tiles_n * tile_m, col = tile % tiles_n * tile_n;
-          const int64_t rows = min(tile_m, m - row), cols = min(tile_n, n - col);
-          const Tile to = tile_of(row, col);
-          compute_tile<Product>(a.from(row / kMR, 0), b.from(col / kNR, 0), units, rows, cols, to.c, to.stride, to.add);
-          finish(row, rows, col, cols);
-        });
       }
 }
 
 void clear(const TensorRef& c, int64_t count) {
-  __builtin_memset(c.data, 0, static_cast<size_t>(count) * (c.dtype == DType::f32 ? 4 : 2));
+  __builtin_memset(c.data, 0, static_cast<size_t>(count * element_size(c)));
 }
 
 bool reads_weights_in_place(const MatmulArgs& args) {
@@ -265,7 +319,7 @@ void multiply_one(ThreadPool& pool, const MatmulArgs& args) {
       const Operand<TA> a{pointer<TA>(args.a), a_along_k ? args.k : args.m, args.m, args.k, a_along_k};
       const Operand<TB> b{pointer<TB>(args.b), b_along_k ? args.k : args.n, args.n, args.k, b_along_k};
       const auto problem = [&](Pack pack_a, Pack pack_b) {
-        return Problem{&a, &b, pack_a, pack_b, args.c, a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
+        return Problem{&a, &b, pack_a, pack_b, args.b, args.c, a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
       };
 #if defined(ALMA_BF16_DOT)
       if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {

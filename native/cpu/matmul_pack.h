@@ -75,25 +75,64 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
   }
 }
 
-// Several panels at once: what lies together in memory is read together.
+// Lines of memory that are asked for a few at a time, while something else is computed: `rows` rows of `bytes`, `stride` bytes apart.
+class Prefetch {
+ public:
+  Prefetch() = default;
+  Prefetch(const void* begin, int64_t rows, int64_t bytes, int64_t stride, int64_t calls)
+      : row_(static_cast<const char*>(begin)), rows_(bytes > 0 ? rows : 0), bytes_(bytes), stride_(stride) {
+    if (rows_ > 0) each_ = ceil_div(rows_ * ceil_div(bytes_, 64), calls);
+  }
+
+  // One of the `calls` shares.
+  void some() {
+    for (int64_t i = 0; i < each_ && rows_ > 0; ++i) {
+      __builtin_prefetch(row_ + at_, 0, 2);
+      at_ += 64;
+      if (at_ < bytes_) continue;
+      at_ = 0;
+      row_ += stride_;
+      --rows_;
+    }
+  }
+
+ private:
+  const char* row_ = nullptr;
+  int64_t rows_ = 0, bytes_ = 0, stride_ = 0, each_ = 0, at_ = 0;
+};
+
+// Several panels at once, a few units of each: rows of the source are far from each other, and a processor that sees a few hundred bytes of
+// each fetches nothing by itself, so the next units are asked for first.
 template <int R, class Units, class T>
 static void pack_panels_across(const Operand<T>& source, int64_t first, int64_t panels, int64_t k_begin, int64_t units,
                                float* out) {
+  constexpr int64_t kBlock = 4;
   const int64_t unit_begin = k_begin / Units::kSize, stride = panel_stride(units, R);
   const int64_t whole = min(panels, max<int64_t>(0, (source.extent - first - round_up(R, W)) / R + 1));
-  for (int64_t u = 0; u < units; ++u) {
-    float* to = out + u * R;
+  const auto ask_for = [&](int64_t begin, int64_t end) ALMA_LAMBDA {
+    const int64_t bytes = min(panels * R, source.extent - first) * static_cast<int64_t>(sizeof(T));
+    for (int64_t k = k_begin + begin * Units::kSize; k < min(source.k, k_begin + end * Units::kSize); ++k) {
+      const char* row = reinterpret_cast<const char*>(source.data + k * source.stride + first);
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
+    }
+  };
+  for (int64_t begin = 0; begin < units; begin += kBlock) {
+    const int64_t end = min(units, begin + kBlock);
+    ask_for(end, min(units, end + kBlock));
+    float* to = out;
     int64_t at = first, panel = 0;
     // A whole vector where the source has one, also beyond R: the next unit overwrites that part.
-    for (; panel < whole; ++panel, at += R, to += stride) {
+    for (; panel < whole; ++panel, at += R, to += stride)
+      for (int64_t u = begin; u < end; ++u) {
 #pragma GCC unroll 4
-      for (int i = 0; i < R; i += W) store(to + i, Units::load_across(source, unit_begin + u, at + i, W));
-    }
-    for (; panel < panels; ++panel, at += R, to += stride)
-      for (int i = 0; i < R; i += W) {
-        const int n = static_cast<int>(min<int64_t>(W, max<int64_t>(0, source.extent - at - i)));
-        store(to + i, Units::load_across(source, unit_begin + u, at + i, n));
+        for (int i = 0; i < R; i += W) store(to + u * R + i, Units::load_across(source, unit_begin + u, at + i, W));
       }
+    for (; panel < panels; ++panel, at += R, to += stride)
+      for (int64_t u = begin; u < end; ++u)
+        for (int i = 0; i < R; i += W) {
+          const int n = static_cast<int>(min<int64_t>(W, max<int64_t>(0, source.extent - at - i)));
+          store(to + u * R + i, Units::load_across(source, unit_begin + u, at + i, n));
+        }
   }
 }
 

@@ -200,7 +200,7 @@ void matmul_skinny(ThreadPool& pool, const MatmulArgs* products, int count) {
     MatmulArgs pass = args;
     pass.m = min(rows, args.m - first);
     const auto skip = [&](const TensorRef& ref, int64_t elements) {
-      return TensorRef{pointer<char>(ref, elements * (ref.dtype == DType::f32 ? 4 : 2)), ref.dtype};
+      return TensorRef{pointer<char>(ref, elements * element_size(ref)), ref.dtype};
     };
     pass.a = skip(args.a, first * args.k);
     TensorRef weights[kMaxProducts];

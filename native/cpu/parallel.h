@@ -51,6 +51,9 @@ ALMA_INLINE void same_dtype(const char* op, const TensorRef& a, const TensorRef&
   if (b.data && a.dtype != b.dtype) fail(op, "activations of different dtypes");
 }
 
+// Bytes of an element of a float tensor.
+ALMA_INLINE int64_t element_size(const TensorRef& tensor) { return tensor.dtype == DType::f32 ? 4 : 2; }
+
 template <class T>
 ALMA_INLINE T* pointer(const TensorRef& tensor) {
   return static_cast<T*>(tensor.data);

@@ -16,6 +16,8 @@ double sum_range(const T* x, int64_t count, bool squares) {
   return sum(low + high);
 }
 
+constexpr int64_t kPageTableElements = 1 << 20;
+
 template <class T>
 int64_t count_range(const T* x, int64_t count) {
   I total = {};  // −1 a hit and lane
@@ -47,12 +49,15 @@ void reduce_sum(ThreadPool& pool, const ReduceSumArgs& args) {
 
 void count_non_finite(ThreadPool& pool, const CountNonFiniteArgs& args) {
   if (args.count <= 0) return;
-  const int64_t chunks = ceil_div(args.count, kElementGrain);
+  // Weights are counted where they lie in a mapped file, whose pages come in as they are touched: threads that touch the same 2 MiB wait for
+  // each other's page table.
+  const int64_t grain = max(kElementGrain, min<int64_t>(kPageTableElements, args.count / (2 * pool.threads())));
+  const int64_t chunks = ceil_div(args.count, grain);
   int64_t* partial = static_cast<int64_t*>(pool.scratch(0, kSharedSlot, sizeof(int64_t) * static_cast<size_t>(chunks)));
   with_float("count_non_finite", args.x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    parallel_ranges(pool, args.count, kElementGrain, [&](int64_t begin, int64_t end, int) {
-      partial[begin / kElementGrain] = count_range(pointer<T>(args.x, begin), end - begin);
+    parallel_ranges(pool, args.count, grain, [&](int64_t begin, int64_t end, int) {
+      partial[begin / grain] = count_range(pointer<T>(args.x, begin), end - begin);
     });
   });
   int64_t total = *pointer<int32_t>(args.out);
