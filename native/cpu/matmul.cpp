@@ -266,7 +266,8 @@ void multiply(ThreadPool& pool, const Problem& problem) {
             i0, j0, k0, min(kOuterM, problem.m - i0), min(outer_n, problem.n - j0), ceil_div(elements, kUnit)};
         const Result result{problem, block, wide_c, k0 + elements == problem.k};
         const Panels a{packed_a, panel_stride(block.units, kMR)}, b{packed_b, panel_stride(block.units, kNR)};
-        const int64_t panels_a = ceil_div(block.m, kMR), group_a = panels_at_a_time<kMR>(problem.a_along_k, block.units);
+        const int64_t panels_a = ceil_div(block.m, kMR),
+                      group_a = panels_at_a_time<kMR>(problem.a_along_k, block.units);
         const int64_t panels_b = in_strips ? 0 : ceil_div(block.n, kNR),
                       group_b = panels_at_a_time<kNR>(problem.b_along_k, block.units);
         const int64_t chunks_a = ceil_div(panels_a, group_a);
@@ -319,7 +320,8 @@ void multiply_one(ThreadPool& pool, const MatmulArgs& args) {
       const Operand<TA> a{pointer<TA>(args.a), a_along_k ? args.k : args.m, args.m, args.k, a_along_k};
       const Operand<TB> b{pointer<TB>(args.b), b_along_k ? args.k : args.n, args.n, args.k, b_along_k};
       const auto problem = [&](Pack pack_a, Pack pack_b) {
-        return Problem{&a, &b, pack_a, pack_b, args.b, args.c, a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
+        return Problem{&a,        &b,        pack_a, pack_b, args.b, args.c,
+                       a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
       };
 #if defined(ALMA_BF16_DOT)
       if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {

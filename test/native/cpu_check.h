@@ -149,5 +149,6 @@ void test_losses_and_optimizer(cpu::CpuOps& ops);
 void test_decoding(cpu::CpuOps& ops);
 void test_thread_independence(const std::string& isa);
 void test_thread_pool();
+void test_block_arena();
 
 }  // namespace alma::test

@@ -10,6 +10,8 @@ int main(int argc, char** argv) {
   if (isas.empty()) isas = cpu::supported_isas();
   context = "pool";
   test_thread_pool();
+  context = "memory";
+  test_block_arena();
   throws("unknown instruction set", [] { cpu::make_cpu_ops(1, "sse9"); });
   throws("negative threads", [] { cpu::make_cpu_ops(-1, "auto"); });
   for (const std::string& isa : isas) {

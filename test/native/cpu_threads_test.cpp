@@ -17,6 +17,14 @@ std::vector<Tensor> compute(cpu::CpuOps& ops, DType type) {
     ops.matmul({a.ref(), b.ref(), c.ref(), 230, 330, 300, layout, false});
     results.push_back(c);
   }
+  // Several parts of k, with few rows (in strips, unless there are too many threads) and with many.
+  for (const int64_t m : {60, 600})
+    for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn}) {
+      Tensor long_a = Tensor::normal(type, static_cast<size_t>(m) * 900, random),
+             long_b = Tensor::normal(type, 330 * 900, random), long_c(type, static_cast<size_t>(m) * 330);
+      ops.matmul({long_a.ref(), long_b.ref(), long_c.ref(), m, 330, 900, layout, false});
+      results.push_back(long_c);
+    }
   ops.matmul({a.ref(), b.ref(), c.ref(), 4, 330, 300, MatmulLayout::nt, false});
   results.push_back(c);
 
