@@ -21,9 +21,6 @@ export interface LoadModelOptions {
   readonly signal?: AbortSignal
 }
 
-/** Bytes of weights that may be on their way at a time. */
-const BYTES_AHEAD = 64 * 2 ** 20
-
 /**
  * Loads config.json and the weights of a folder. On the CPU, weights that are stored in the wanted dtype stay in the mapped file.
  *
@@ -44,7 +41,14 @@ export async function loadLlama(
   const tensors = new Map<string, Tensor>()
   const names = [...files.entries.keys()]
   const nonFinite = Tensor.zeros(device, [names.length], 'i32')
-  let [bytesLoaded, bytesAhead] = [0, 0]
+  let bytesLoaded = 0
+  // One tensor is mapped, and asked for from the disk, while the one before is counted.
+  let counting = { done: Promise.resolve(), bytes: 0 }
+  const counted = async (): Promise<void> => {
+    await counting.done
+    bytesLoaded += counting.bytes
+    if (counting.bytes > 0) onProgress?.({ bytesLoaded, bytesTotal: files.totalBytes })
+  }
   try {
     for (const [index, [name, entry]] of [...files.entries].entries()) {
       signal?.throwIfAborted()
@@ -52,14 +56,13 @@ export async function loadLlama(
       tensors.set(name, tensor)
       using counter = nonFinite.view([1], index)
       ops.countNonFinite(tensor, counter)
-      // The next tensor is mapped, and asked for from the disk, while this one is counted.
-      bytesAhead += entry.byteLength
-      if (bytesAhead < BYTES_AHEAD && index < names.length - 1) continue
-      await device.synchronize()
-      bytesLoaded += bytesAhead
-      bytesAhead = 0
-      onProgress?.({ bytesLoaded, bytesTotal: files.totalBytes })
+      const done = device.synchronize()
+      done.catch(() => {}) // awaited with the next tensor
+      await counted()
+      counting = { done, bytes: entry.byteLength }
     }
+    await counted()
+    signal?.throwIfAborted()
     const counts = await nonFinite.readInts()
     const bad = counts.findIndex((count) => count > 0)
     if (bad >= 0) {
