@@ -1,5 +1,5 @@
 import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
-import { type BenchContext, ceilingOf, deviceSeconds, figure } from '../harness.js'
+import { type BenchContext, ceilingOf, deviceSeconds, figure, PIECE_SECONDS } from '../harness.js'
 import { BlasPeers, type ProductRequest } from '../peers/blas.js'
 
 type Layout = ProductRequest['layout']
@@ -35,8 +35,8 @@ export async function matmulBench({ device, report, quick = false }: BenchContex
     using a = ops.fillNormal(Tensor.empty(device, layout === 'tn' ? [k, m] : [m, k], dtype), 1, 1)
     using b = ops.fillNormal(Tensor.empty(device, layout === 'nt' ? [n, k] : [k, n], dtype), 1, 2)
     using out = Tensor.empty(device, [m, n], 'f32')
-    // Some 50 ms of them share a round trip: the others are called from C.
-    const calls = Math.max(1, Math.round(0.05 / ((2 * m * n * k) / peak)))
+    // A piece's calls share a round trip: the others are called from C.
+    const calls = Math.max(1, Math.round(PIECE_SECONDS / ((2 * m * n * k) / peak)))
     const once = (): Promise<number> =>
       deviceSeconds(
         device,
@@ -83,9 +83,11 @@ async function decodingProducts({ device, report }: BenchContext): Promise<void>
         const bandwidth = await ceilingOf(device, 'read')
         using x = ops.fillNormal(Tensor.empty(device, [rows, k], 'f32'), 1, 2)
         using out = Tensor.empty(device, [rows, n], 'f32')
-        const seconds = await deviceSeconds(device, () => {
+        const enqueue = (): void => {
           ops.matmul(x, weight, { layout: 'nt', out, invariance: 'fewRows' })
-        })
+        }
+        const calls = Math.max(1, Math.round(PIECE_SECONDS / (weight.byteLength / bandwidth)))
+        const seconds = await deviceSeconds(device, enqueue, calls)
         const value = weight.byteLength / seconds / 1e9
         const shape = `${rows} × ${n} × ${k}`
         const name = `matmul nt, ${dtype} weights`
