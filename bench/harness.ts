@@ -120,10 +120,10 @@ export async function deviceSeconds(device: Device, enqueue: () => void, calls =
 }
 
 /**
- * What is measured at a time, at least: the best piece counts, as in the ceilings and of the other programs, whose pieces are as short. In
- * averages over longer ones whatever else the machine did would count against us alone.
+ * What is measured at a time, at least; the best piece counts. Long enough that the way to the device and back is little of it, short enough
+ * that what else the machine does leaves some pieces alone: the ceilings and the other programs are the best of single calls.
  */
-export const PIECE_SECONDS = 0.005
+export const PIECE_SECONDS = 0.02
 
 /** Seconds of a synchronous body on the JavaScript thread. */
 export function callSeconds(body: () => void): Promise<number> {
