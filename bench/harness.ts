@@ -101,10 +101,21 @@ export async function ceilingOf(device: Device, what: Ceiling): Promise<number> 
 }
 
 /**
- * Seconds that one call of `enqueue` takes on the device: the best sample of benchmark.js, as the ceilings are the best of theirs.
- * `calls` of them share one round trip, so that its cost does not count for short ops.
+ * What is measured at a time, at least; the best piece counts. Long enough that the way to the device and back is little of it, short enough
+ * that what else the machine does leaves some pieces alone: the ceilings and the other programs are the best of single calls.
  */
-export async function deviceSeconds(device: Device, enqueue: () => void, calls = 1): Promise<number> {
+const PIECE_SECONDS = 0.02
+
+/**
+ * Seconds that one call of `enqueue` takes on the device: the best sample of benchmark.js, as the ceilings are the best of theirs.
+ * As many as fill a piece at `atBest` seconds each share one round trip, so that its cost does not count for short ops.
+ */
+export async function deviceSeconds(
+  device: Device,
+  enqueue: () => void,
+  atBest = Number.POSITIVE_INFINITY,
+): Promise<number> {
+  const calls = Math.max(1, Math.round(PIECE_SECONDS / atBest))
   enqueue()
   await device.synchronize()
   const best = await bestOf((deferred) => {
@@ -118,12 +129,6 @@ export async function deviceSeconds(device: Device, enqueue: () => void, calls =
   await device.synchronize()
   return best / calls
 }
-
-/**
- * What is measured at a time, at least; the best piece counts. Long enough that the way to the device and back is little of it, short enough
- * that what else the machine does leaves some pieces alone: the ceilings and the other programs are the best of single calls.
- */
-export const PIECE_SECONDS = 0.02
 
 /** Seconds of a synchronous body on the JavaScript thread. */
 export function callSeconds(body: () => void): Promise<number> {

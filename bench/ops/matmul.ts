@@ -1,5 +1,5 @@
 import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
-import { type BenchContext, ceilingOf, deviceSeconds, figure, PIECE_SECONDS } from '../harness.js'
+import { type BenchContext, ceilingOf, deviceSeconds, figure } from '../harness.js'
 import { BlasPeers, type ProductRequest } from '../peers/blas.js'
 
 type Layout = ProductRequest['layout']
@@ -35,15 +35,13 @@ export async function matmulBench({ device, report, quick = false }: BenchContex
     using a = ops.fillNormal(Tensor.empty(device, layout === 'tn' ? [k, m] : [m, k], dtype), 1, 1)
     using b = ops.fillNormal(Tensor.empty(device, layout === 'nt' ? [n, k] : [k, n], dtype), 1, 2)
     using out = Tensor.empty(device, [m, n], 'f32')
-    // A piece's calls share a round trip: the others are called from C.
-    const calls = Math.max(1, Math.round(PIECE_SECONDS / ((2 * m * n * k) / peak)))
     const once = (): Promise<number> =>
       deviceSeconds(
         device,
         () => {
           ops.matmul(a, b, { layout, out })
         },
-        calls,
+        (2 * m * n * k) / peak,
       )
     const before = await once()
     const others = await peers.products({ dtype, layout, m, n, k })
@@ -86,8 +84,7 @@ async function decodingProducts({ device, report }: BenchContext): Promise<void>
         const enqueue = (): void => {
           ops.matmul(x, weight, { layout: 'nt', out, invariance: 'fewRows' })
         }
-        const calls = Math.max(1, Math.round(PIECE_SECONDS / (weight.byteLength / bandwidth)))
-        const seconds = await deviceSeconds(device, enqueue, calls)
+        const seconds = await deviceSeconds(device, enqueue, weight.byteLength / bandwidth)
         const value = weight.byteLength / seconds / 1e9
         const shape = `${rows} × ${n} × ${k}`
         const name = `matmul nt, ${dtype} weights`

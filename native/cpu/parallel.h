@@ -51,7 +51,7 @@ ALMA_INLINE void same_dtype(const char* op, const TensorRef& a, const TensorRef&
   if (b.data && a.dtype != b.dtype) fail(op, "activations of different dtypes");
 }
 
-// Bytes of an element of a float tensor.
+// Bytes of an element of a float tensor: size_of() of dtype.h is an inline function, which these files must not leave behind.
 ALMA_INLINE int64_t element_size(const TensorRef& tensor) { return tensor.dtype == DType::f32 ? 4 : 2; }
 
 template <class T>

@@ -4,6 +4,8 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
+constexpr int64_t kPageTableElements = 1 << 20;  // no less than 2 MiB, what a page table covers
+
 template <class T>
 double sum_range(const T* x, int64_t count, bool squares) {
   D low = {}, high = {};
@@ -15,8 +17,6 @@ double sum_range(const T* x, int64_t count, bool squares) {
   });
   return sum(low + high);
 }
-
-constexpr int64_t kPageTableElements = 1 << 20;
 
 template <class T>
 int64_t count_range(const T* x, int64_t count) {
