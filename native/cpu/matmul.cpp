@@ -45,8 +45,8 @@ struct Problem {
   bool accumulate;
 };
 
-// Units that are multiplied at a time: parts of nearly equal size.
-int64_t part_of(int64_t units) { return round_up(ceil_div(units, ceil_div(units, kUnitsK)), 8); }
+// Units that are multiplied at a time: parts of nearly equal size, of whole lines of memory.
+int64_t part_of(int64_t units) { return round_up(ceil_div(units, ceil_div(units, kUnitsK)), 32); }
 
 void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_stride, int64_t rows, int64_t cols,
                   bool add) {
@@ -58,6 +58,14 @@ void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_s
       store(out + j, add ? value + load(out + j, lanes) : value, lanes);
     });
   }
+}
+
+// The first `rows` rows of a block, from panels. Few rows take fewer registers.
+template <class Product>
+ALMA_INLINE void multiply_rows(int64_t rows, int64_t depth, const float* a, const float* b, F (&acc)[kMR][2]) {
+  if (rows > 2 * kMR / 3) return multiply_block<Product>(depth, a, 1, kMR, b, kNR, acc);
+  if (rows > kMR / 3) return multiply_block<Product, 2 * kMR / 3>(depth, a, 1, kMR, b, kNR, acc);
+  multiply_block<Product, kMR / 3>(depth, a, 1, kMR, b, kNR, acc);
 }
 
 // Panels of an operand, `stride` floats apart.
@@ -85,7 +93,7 @@ void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows
       float* out = c + i * c_stride + j;
       for (int line = 0; line < kMR; ++line) __builtin_prefetch(out + line * c_stride, 1);
       F acc[kMR][2];
-      multiply_block<Product>(depth, a.data + i / kMR * a.stride, 1, kMR, b_panel, kNR, acc);
+      multiply_rows<Product>(rows - i, depth, a.data + i / kMR * a.stride, b_panel, acc);
       if (rows - i >= kMR && cols - j >= kNR) {
         store_block(acc, out, c_stride, add);
       } else {
@@ -182,11 +190,15 @@ struct Phases {
   }
 };
 
-// The tiles of a block whose a is packed: a thread packs its columns of b, a strip and a part of k at a time, and uses them for all rows.
+// The tiles of a block whose a is packed: a thread packs its columns of b, in pieces that stay in L2, and uses them for all rows. Where b lies along
+// k, a piece is a panel: its rows are read from one end to the other, as processors foresee it. Where it lies across k, a piece is all columns
+// of a strip, in a part of k.
 template <class Product, int64_t kUnit>
 void multiply_strips(const Phases& phases, const Problem& problem, const Block& block, const Panels& a,
                      const Strips& strips, const Result& result) {
   const int64_t count = strips.count(), part = part_of(block.units);
+  const bool whole = problem.b_along_k;
+  const int64_t width = whole ? kNR : strips.widest;
   // Rows of b that come next, where they lie across k: their few bytes each would be waited for. The next strip of this thread is likely to be
   // as far on as there are threads.
   const auto prefetch = [&](int64_t chunk, int64_t unit, int64_t calls) {
@@ -194,27 +206,30 @@ void multiply_strips(const Phases& phases, const Problem& problem, const Block& 
       unit = 0;
       chunk += strips.threads;
     }
-    if (problem.b_along_k || chunk >= count) return Prefetch{};
+    if (whole || chunk >= count) return Prefetch{};
     const int64_t col = strips.begin_of(chunk), k = block.k0 + unit * kUnit, size = element_size(problem.data_b);
     return Prefetch(pointer<char>(problem.data_b, (k * problem.n + block.j0 + col) * size),
                     min(part * kUnit, problem.k - k), (strips.end_of(col) - col) * size, problem.n * size, calls);
   };
   phases.run(count, [&](int64_t chunk, int thread) {
     float* const packed = static_cast<float*>(phases.pool.scratch(
-        thread, kThreadSlot, sizeof(float) * ceil_div(strips.widest, kNR) * panel_stride(kUnitsK, kNR)));
-    const int64_t col = strips.begin_of(chunk), cols = strips.end_of(col) - col, panels = ceil_div(cols, kNR);
-    for (int64_t u = 0; u < block.units; u += part) {
-      const int64_t depth = min(part, block.units - u);
-      problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, depth, packed);
-      Prefetch later = prefetch(chunk, u + depth, ceil_div(block.m, kMR) * panels);
-      for (int64_t row = 0; row < block.m; row += kTileM) {
-        const Tile tile = result.tile(row, col);
-        compute_depth<Product>(a.from(row / kMR, u * kMR), {packed, panel_stride(depth, kNR)}, depth,
-                               min(kTileM, block.m - row), cols, tile.c, tile.stride, tile.add || u > 0, nullptr,
-                               later);
+        thread, kThreadSlot, sizeof(float) * ceil_div(width, kNR) * panel_stride(whole ? block.units : part, kNR)));
+    const int64_t begin = strips.begin_of(chunk), end = strips.end_of(begin);
+    for (int64_t col = begin; col < end; col += width) {
+      const int64_t cols = min(width, end - col), panels = ceil_div(cols, kNR);
+      for (int64_t u = 0; u < block.units; u += part) {
+        const int64_t depth = min(part, block.units - u), units = whole ? block.units : depth;
+        if (!whole || u == 0) problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, units, packed);
+        const Panels b{whole ? packed + u * kNR : packed, panel_stride(units, kNR)};
+        Prefetch later = prefetch(chunk, u + depth, ceil_div(block.m, kMR) * panels);
+        for (int64_t row = 0; row < block.m; row += kTileM) {
+          const Tile tile = result.tile(row, col);
+          compute_depth<Product>(a.from(row / kMR, u * kMR), b, depth, min(kTileM, block.m - row), cols, tile.c,
+                                 tile.stride, tile.add || u > 0, nullptr, later);
+        }
       }
+      result.finish(0, block.m, col, cols);
     }
-    result.finish(0, block.m, col, cols);
   });
 }
 

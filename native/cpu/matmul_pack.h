@@ -19,10 +19,6 @@ struct Operand {
 struct SingleUnits {
   static constexpr int64_t kSize = 1;  // elements of k to a unit
   template <class T>
-  ALMA_INLINE F load_along_k(const T* p, int n) {
-    return load(p, n);
-  }  // n units
-  template <class T>
   ALMA_INLINE F load_across(const Operand<T>& source, int64_t unit, int64_t at, int n) {
     return load(source.data + unit * source.stride + at, n);
   }
@@ -31,12 +27,6 @@ struct SingleUnits {
 // Units that are pairs of bf16 (k = 2u in the low half, 2u + 1 in the high half); an odd k is padded with zero.
 struct PairUnits {
   static constexpr int64_t kSize = 2;
-  ALMA_INLINE F load_along_k_elements(const bf16* p, int elements) {
-    if (elements >= 2 * W) return load(reinterpret_cast<const float*>(p));
-    bf16 lanes[2 * W] = {};
-    for (int i = 0; i < elements; ++i) lanes[i] = p[i];
-    return load(reinterpret_cast<const float*>(lanes));
-  }
   ALMA_INLINE F load_across(const Operand<bf16>& source, int64_t unit, int64_t at, int n) {
     const U low = bits_of(load(source.data + 2 * unit * source.stride + at, n)) >> 16;
     if (2 * unit + 1 >= source.k) return as_float(low);
@@ -48,31 +38,70 @@ struct PairUnits {
 // a multiple of W reaches beyond it (and two threads may be packing neighbours).
 ALMA_INLINE int64_t panel_stride(int64_t units, int R) { return units * R + W; }
 
+// Rows along k, a vector of each at a time: kCount units.
+template <int R, class Units, class T>
+struct RowVectors {
+  // bf16 are transposed as pairs, half the shuffles, and widened afterwards.
+  static constexpr bool kPairs = sizeof(T) == 2 && Units::kSize == 1;
+  static constexpr int64_t kCount = kPairs ? 2 * W : W;
+  static constexpr int64_t kElements = kCount * Units::kSize, kLine = 64 / sizeof(T);
+
+  ALMA_INLINE F load_row(const T* p) {
+    if constexpr (kPairs || Units::kSize == 2) {
+      return load(reinterpret_cast<const float*>(p));
+    } else {
+      return load(p);
+    }
+  }
+  ALMA_INLINE void write(F (&rows)[W], float* out) {
+    transpose(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) {
+      if constexpr (kPairs) {
+        store(out + 2 * i * R, as_float(bits_of(rows[i]) << 16));
+        store(out + (2 * i + 1) * R, as_float(bits_of(rows[i]) & 0xffff0000u));
+      } else {
+        store(out + i * R, rows[i]);
+      }
+    }
+  }
+};
+
 template <int R, class Units, class T>
 static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t k_begin, int64_t units, float* out) {
-  constexpr int kGroups = (R + W - 1) / W;
+  using Step = RowVectors<R, Units, T>;
+  constexpr int kGroups = (R + W - 1) / W, kRows = R < W ? R : W;
   static_assert(kGroups == 1 || R % W == 0, "stores of a group would overwrite the next one");
-  for (int group = 0; group < kGroups; ++group) {
-    const int64_t row = first + group * W;
-    const int rows = static_cast<int>(min<int64_t>(min(W, R), max<int64_t>(0, source.extent - row)));
-    const T* data = source.data + row * source.stride + k_begin;
-    const int64_t elements = min(units * Units::kSize, source.k - k_begin);
-    for_lanes(units, [&](int64_t u, int n) ALMA_LAMBDA {
-      F block[W];
-      for (int i = 0; i < W; ++i) {
-        if (i >= rows) {
-          block[i] = F{};
-        } else if constexpr (Units::kSize == 2) {
-          block[i] = Units::load_along_k_elements(data + i * source.stride + 2 * u,
-                                                  static_cast<int>(min<int64_t>(2 * W, elements - 2 * u)));
-        } else {
-          block[i] = Units::load_along_k(data + i * source.stride + u, n);
-        }
+  const int64_t elements = min(units * Units::kSize, source.k - k_begin), rows = min<int64_t>(R, source.extent - first);
+  const T* data = source.data + first * source.stride + k_begin;
+  // All rows of a line of memory before the next line: as many lines as a panel has rows may well fall into the same set of a cache.
+  const int64_t whole = rows == R ? elements / Step::kLine * Step::kLine : 0;
+  for (int64_t p = 0; p < whole; p += Step::kLine) {
+#pragma GCC unroll 1
+    for (int group = 0; group < kGroups; ++group)
+#pragma GCC unroll 1
+      for (int64_t at = p; at < p + Step::kLine; at += Step::kElements) {
+        F block[W] = {};
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) block[i] = Step::load_row(data + (group * W + i) * source.stride + at);
+        Step::write(block, out + at / Units::kSize * R + group * W);
       }
-      transpose(block);
-      for (int j = 0; j < n; ++j) store(out + (u + j) * R + group * W, block[j]);
-    });
   }
+  // Rows and columns that are not there are zero.
+  for (int group = 0; group < kGroups; ++group)
+    for (int64_t u = whole / Units::kSize; u < units; u += Step::kCount) {
+      const int64_t at = u * Units::kSize, count = min<int64_t>(Step::kElements, elements - at);
+      F block[W] = {};
+      float unpacked[Step::kCount * R + W];
+      for (int64_t i = 0; i < min<int64_t>(kRows, rows - group * W); ++i) {
+        T line[Step::kElements] = {};
+        __builtin_memcpy(line, data + (group * W + i) * source.stride + at, static_cast<size_t>(count) * sizeof(T));
+        block[i] = Step::load_row(line);
+      }
+      Step::write(block, unpacked);
+      for (int64_t j = 0; j < min(Step::kCount, units - u); ++j)
+        store(out + (u + j) * R + group * W, load(unpacked + j * R));
+    }
 }
 
 // Lines of memory that are asked for a few at a time, while something else is computed: `rows` rows of `bytes`, `stride` bytes apart.

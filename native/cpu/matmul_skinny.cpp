@@ -9,7 +9,6 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-constexpr int64_t kMaxGroups = ceil_div(kSkinnyRows, 4);
 // Products of the same activations that are computed together: query, key and value.
 constexpr int kMaxProducts = 3;
 
@@ -28,15 +27,19 @@ struct Output {
   bool add;
 };
 
-// Rows of a group: as few as possible that are computed for nothing, then as few groups as possible.
-int64_t group_rows(int64_t m) {
-  int64_t best = ceil_div(m, ceil_div(m, 4));
-  for (const int64_t most : {5, 6}) {
-    const int64_t rows = ceil_div(m, ceil_div(m, most));
-    if (round_up(m, rows) <= round_up(m, best) && ceil_div(m, rows) < ceil_div(m, best)) best = rows;
-  }
-  return best;
-}
+// Rows of activations in groups of `most` rows and then of one less, one after the other in memory. A group's sums with three rows of weights
+// fit the registers. Of five rows, two would: activations that come from L2 are then not there in time, so five rows are a group
+// only where they are all there are.
+struct Groups {
+  int64_t rows, count, most, full;
+
+  explicit Groups(int64_t rows)
+      : rows(rows),
+        count(rows == 5 ? 1 : ceil_div(rows, 4)),
+        most(ceil_div(rows, count)),
+        full(rows - count * (most - 1)) {}
+  int64_t begin(int64_t group) const { return group * most - max<int64_t>(0, group - full); }
+};
 
 // What W vectors add up to, each as sum() does it.
 ALMA_INLINE F sums_of(F (&vectors)[W]) {
@@ -54,14 +57,17 @@ struct Range {
 };
 
 // Rows [begin, end) of b as kRows streams that are read side by side, each from its beginning to its end: a processor follows a few
-// long streams best. The sums of W rows of each stream lie together, to be added up and stored W at a time.
+// long streams best. The sums of W rows of each stream lie together, to be added up and stored W at a time. kM: rows of the largest group.
 template <int kM, class TB>
 struct Product {
+  static constexpr bool kUnequal = kM == 3 || kM == 4;         // there may be groups of one row less
   static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
 
   const float* a;
   const TB* b;
-  int64_t k, groups, group_stride, depth;
+  int64_t k, depth;
+  int64_t share;  // columns of a piece that come next, for each group to fetch
+  Groups groups;
   const Output& out;
 
   // The last row again where a stream has no more.
@@ -71,23 +77,36 @@ struct Product {
     return rows;
   }
 
+  // `columns` columns from p on, of the kGroup rows of a from `first` on.
+  template <int kGroup>
+  ALMA_INLINE void add_up_group(const Product& product, int64_t first, int64_t p, int64_t columns,
+                                const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, RowSums<kRows>* sums) {
+    const float* x = product.a + first * round_up(product.k, kLine<TB>) + p * kGroup;
+    const int64_t whole = columns / kLine<TB> * kLine<TB>;
+    if constexpr (kM <= 2) {
+      dot_few<kGroup, kRows, TB>(x, rows, next, whole, p == 0, sums);
+    } else {
+      dot_apart<kGroup, kRows, TB>(x, rows, next, product.groups.count, whole, p == 0, sums);
+    }
+    if (whole < columns) dot_rest<kGroup, kRows, TB>(x + whole * kGroup, rows.from(whole), columns - whole, sums);
+  }
+
   // The sums of a step: kRows rows of b times all rows of a.
-  __attribute__((always_inline)) void add_up(const Range& range, int64_t steps, int64_t step,
-                                             Sums<kM, kRows> (*sums)[W], int64_t s) const {
+  __attribute__((always_inline)) void add_up(const Range& range, int64_t steps, int64_t step, RowSums<kRows> (*sums)[W],
+                                             int64_t s) const {
     Rows<kRows, TB> rows = at(range, steps, step);
     for (int64_t p = 0; p < k; p += depth) {
-      const int64_t columns = min(depth, k - p), whole = columns / kLine<TB> * kLine<TB>;
+      const int64_t columns = min(depth, k - p);
       const Rows<kRows, TB> next = p + depth < k ? rows.from(depth) : at(range, steps, step + 1);
-      const int64_t lines = ceil_div(whole / kLine<TB>, groups);
-      for (int64_t g = 0; g < groups; ++g) {
-        const float* x = a + g * group_stride + p * kM;
-        if constexpr (kM <= 2) {
-          dot_few<kM, kRows, TB>(x, rows, next, whole, p == 0, sums[g][s]);
+      for (int64_t g = 0; g < groups.count; ++g) {
+        const int64_t first = groups.begin(g);
+        RowSums<kRows>* const total = sums[first] + s;
+        const Rows<kRows, TB> mine = next.from(g * share);
+        if (!kUnequal || g < groups.full) {
+          add_up_group<kM>(*this, first, p, columns, rows, mine, total);
         } else {
-          // Each group fetches its share of what comes next.
-          dot_apart<kM, kRows, TB>(x, rows, next.from(g * lines * kLine<TB>), groups, whole, p == 0, sums[g][s]);
+          add_up_group<kUnequal ? kM - 1 : kM>(*this, first, p, columns, rows, mine, total);
         }
-        if (whole < columns) dot_rest<kM, kRows, TB>(x + whole * kM, rows.from(whole), columns - whole, sums[g][s]);
       }
       rows = next;
     }
@@ -95,12 +114,12 @@ struct Product {
 
   void compute(const Range& range) const {
     const int64_t steps = ceil_div(range.end - range.begin, kRows);
-    Sums<kM, kRows> sums[kMaxGroups][W];
+    RowSums<kRows> sums[kSkinnyRows][W];
     for (int64_t first = 0; first < steps; first += W) {
       const int64_t count = min<int64_t>(W, steps - first);
       for (int64_t s = 0; s < count; ++s) add_up(range, steps, first + s, sums, s);
-      for (int64_t s = count; s < W; ++s)
-        for (int64_t g = 0; g < groups; ++g) sums[g][s] = {};
+      for (int64_t i = 0; i < out.m; ++i)
+        for (int64_t s = count; s < W; ++s) sums[i][s] = {};
       if (out.c.dtype == DType::f32) {
         finish(pointer<float>(out.c), sums, range, steps, first);
       } else {
@@ -111,22 +130,20 @@ struct Product {
 
   // c = or += what the vectors of a block add up to.
   template <class TC>
-  __attribute__((noinline)) void finish(TC* c, const Sums<kM, kRows> (*sums)[W], const Range& range, int64_t steps,
+  __attribute__((noinline)) void finish(TC* c, const RowSums<kRows> (*sums)[W], const Range& range, int64_t steps,
                                         int64_t first) const {
     for (int64_t r = 0; r < kRows; ++r) {
       const int64_t column = range.begin + r * steps + first;
       const int count = static_cast<int>(min<int64_t>(min<int64_t>(W, steps - first), range.end - column));
       if (count <= 0) return;
       TC* at = c + column;
-      int64_t left = out.m;
-      for (int64_t g = 0; g < groups; ++g)
-        for (int64_t i = 0; i < kM && left > 0; ++i, --left, at += out.n) {
-          F vectors[W];
+      for (int64_t i = 0; i < out.m; ++i, at += out.n) {
+        F vectors[W];
 #pragma GCC unroll 16
-          for (int s = 0; s < W; ++s) vectors[s] = sums[g][s].of[i][r];
-          const F value = sums_of(vectors);
-          store(at, out.add ? load(at, count) + value : value, count);
-        }
+        for (int s = 0; s < W; ++s) vectors[s] = sums[i][s].of[r];
+        const F value = sums_of(vectors);
+        store(at, out.add ? load(at, count) + value : value, count);
+      }
     }
   }
 };
@@ -151,16 +168,17 @@ Ranges divide(ThreadPool& pool, const Output* outs, int products, int64_t rows, 
 }
 
 template <int kM, class TB>
-void multiply(ThreadPool& pool, const float* a, int64_t k, const TensorRef* weights, const Output* outs, int products) {
-  const int64_t groups = ceil_div(outs[0].m, kM), depth = kM <= 2 ? k : piece_columns<TB>(kM, k);
+void multiply(ThreadPool& pool, const float* a, int64_t k, const Groups& groups, const TensorRef* weights,
+              const Output* outs, int products) {
+  const int64_t depth = kM <= 2 ? k : piece_columns<TB>(kM, k);
+  const int64_t share = round_up(ceil_div(depth, groups.count), kLine<TB>);
   const auto compute = [&](const Range& range) {
-    const Product<kM, TB> product{
-        a, pointer<TB>(weights[range.product]), k, groups, kM * round_up(k, kLine<TB>), depth, outs[range.product]};
+    const Product<kM, TB> product{a, pointer<TB>(weights[range.product]), k, depth, share, groups, outs[range.product]};
     product.compute(range);
   };
   int64_t rows = 0;
   for (int i = 0; i < products; ++i) rows += outs[i].n;
-  if (rows * k * outs[0].m < (1 << 17)) {
+  if (rows * k * groups.rows < (1 << 17)) {
     for (int i = 0; i < products; ++i) compute({i, 0, outs[i].n});
     return;
   }
@@ -171,19 +189,23 @@ void multiply(ThreadPool& pool, const float* a, int64_t k, const TensorRef* weig
 template <class TB>
 void multiply_rows(ThreadPool& pool, const MatmulArgs& args, const TensorRef* weights, const Output* outs,
                    int products) {
-  const int64_t rows = group_rows(args.m), k = args.k;
-  float* a = static_cast<float*>(pool.scratch(
-      0, kSharedSlot, sizeof(float) * static_cast<size_t>(round_up(args.m, rows) * round_up(k, kLine<TB>))));
+  const Groups groups(args.m);
+  const int64_t k = args.k, columns = round_up(k, kLine<TB>);
+  float* a =
+      static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(groups.rows * columns)));
   with_float("matmul", args.a.dtype, [&](auto tag) {
-    pack_activations<TB>(pointer<typename decltype(tag)::type>(args.a), args.m, rows, k, a);
+    const auto* from = pointer<typename decltype(tag)::type>(args.a);
+    for (int64_t g = 0; g < groups.count; ++g) {
+      const int64_t first = groups.begin(g);
+      pack_activations<TB>(from + first * k, groups.begin(g + 1) - first, k, a + first * columns);
+    }
   });
-  switch (rows) {
-    case 1: return multiply<1, TB>(pool, a, k, weights, outs, products);
-    case 2: return multiply<2, TB>(pool, a, k, weights, outs, products);
-    case 3: return multiply<3, TB>(pool, a, k, weights, outs, products);
-    case 4: return multiply<4, TB>(pool, a, k, weights, outs, products);
-    case 5: return multiply<5, TB>(pool, a, k, weights, outs, products);
-    default: return multiply<6, TB>(pool, a, k, weights, outs, products);
+  switch (groups.most) {
+    case 1: return multiply<1, TB>(pool, a, k, groups, weights, outs, products);
+    case 2: return multiply<2, TB>(pool, a, k, groups, weights, outs, products);
+    case 3: return multiply<3, TB>(pool, a, k, groups, weights, outs, products);
+    case 4: return multiply<4, TB>(pool, a, k, groups, weights, outs, products);
+    default: return multiply<5, TB>(pool, a, k, groups, weights, outs, products);
   }
 }
 

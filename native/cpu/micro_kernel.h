@@ -24,15 +24,16 @@ struct F32Product {
   ALMA_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 };
 
-// a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j].
-template <class Product = F32Product>
+// a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j]; of the block's rows the first kRows, the others
+// become zero.
+template <class Product = F32Product, int kRows = kMR>
 ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b,
                                 int64_t b_stride, F (&acc)[kMR][2]) {
-  F sum[kMR][2] = {};
+  F sum[kRows][2] = {};
   for (int64_t p = 0; p < k; ++p) {
     const F b0 = load(b), b1 = load(b + W);
 #pragma GCC unroll 16
-    for (int i = 0; i < kMR; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const F broadcast = splat(a[i * row_stride]);
       sum[i][0] = Product::multiply_add(broadcast, b0, sum[i][0]);
       sum[i][1] = Product::multiply_add(broadcast, b1, sum[i][1]);
@@ -41,10 +42,11 @@ ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, i
     b += b_stride;
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < kMR; ++i) {
+  for (int i = 0; i < kRows; ++i) {
     acc[i][0] = sum[i][0];
     acc[i][1] = sum[i][1];
   }
+  for (int i = kRows; i < kMR; ++i) acc[i][0] = acc[i][1] = F{};
 }
 
 // c = or += the block. c has room for all kMR rows and kNR columns.

@@ -260,6 +260,28 @@ ALMA_INLINE F unzip_odd(F a, F b) {
 #endif
 }
 
+#if ALMA_SIMD_WIDTH == 8
+// 4 × 4 within the halves of vectors, then the halves: 24 shuffles. AVX2 has none across halves, so zips would make it 48.
+ALMA_INLINE void transpose(F (&rows)[8]) {
+  F quads[8];
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    const F a = ALMA_SHUFFLE(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    const F b = ALMA_SHUFFLE(rows[i], rows[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    const F c = ALMA_SHUFFLE(rows[i + 2], rows[i + 3], 0, 8, 1, 9, 4, 12, 5, 13);
+    const F d = ALMA_SHUFFLE(rows[i + 2], rows[i + 3], 2, 10, 3, 11, 6, 14, 7, 15);
+    quads[i] = ALMA_SHUFFLE(a, c, 0, 1, 8, 9, 4, 5, 12, 13);
+    quads[i + 1] = ALMA_SHUFFLE(a, c, 2, 3, 10, 11, 6, 7, 14, 15);
+    quads[i + 2] = ALMA_SHUFFLE(b, d, 0, 1, 8, 9, 4, 5, 12, 13);
+    quads[i + 3] = ALMA_SHUFFLE(b, d, 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    rows[i] = ALMA_SHUFFLE(quads[i], quads[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    rows[i + 4] = ALMA_SHUFFLE(quads[i], quads[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+#else
 // Each stage of zips rotates the bits of the (row, column) index by one; log2(W) of them exchange row and column.
 ALMA_INLINE void transpose(F (&rows)[W]) {
 #pragma GCC unroll 4
@@ -274,6 +296,7 @@ ALMA_INLINE void transpose(F (&rows)[W]) {
     for (int i = 0; i < W; ++i) rows[i] = zipped[i];
   }
 }
+#endif
 
 // exp, at most 1.01 ulp (measured on every seventh f32); 0 below −104, infinity above 88.73, NaN for NaN.
 // Cody–Waite reduction to |r| ≤ ln 2 / 2 and the minimax polynomial of Cephes' expf.

@@ -13,31 +13,53 @@ constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(TB));
 template <class TB>
 constexpr int64_t kAhead = 6 * kLine<TB>;
 
-// a as [group][column / W][kM][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache set. For
-// bf16 weights, whose pairs are widened in place, the even ones of 2 W columns make a vector and the odd ones the next. Rows beyond m and
-// columns beyond k are zero.
+// The rows of a group as [column / W][rows][W]: what one step needs lies together. Rows of a power of two would all fall into the same cache
+// set. For bf16 weights, whose pairs are widened in place, the even ones of 2 W columns make a vector and the odd ones the next. Columns
+// beyond k are zero.
 template <class TB, class TA>
-void pack_activations(const TA* a, int64_t m, int64_t kM, int64_t k, float* out) {
-  for (int64_t first = 0; first < m; first += kM)
-    for (int64_t p = 0; p < k; p += kLine<TB>, out += kM * kLine<TB>)
-      for (int64_t i = 0; i < kM; ++i) {
-        F line[kLine<TB> / W] = {};
-        const TA* const from = a + (first + i) * k + p;
-        for (int64_t v = 0; first + i < m && v < kLine<TB> / W && p + v * W < k; ++v)
-          line[v] = load(from + v * W, static_cast<int>(min<int64_t>(W, k - p - v * W)));
-        if constexpr (sizeof(TB) == 2)
-          for (int64_t v = 0; v < kLine<TB> / W; v += 2) {
-            const F even = unzip_even(line[v], line[v + 1]);
-            line[v + 1] = unzip_odd(line[v], line[v + 1]);
-            line[v] = even;
-          }
-        for (int64_t v = 0; v < kLine<TB> / W; ++v) store(out + (v * kM + i) * W, line[v]);
-      }
+void pack_activations(const TA* a, int64_t rows, int64_t k, float* out) {
+  for (int64_t p = 0; p < k; p += kLine<TB>, out += rows * kLine<TB>)
+    for (int64_t i = 0; i < rows; ++i) {
+      F line[kLine<TB> / W] = {};
+      const TA* const from = a + i * k + p;
+      for (int64_t v = 0; v < kLine<TB> / W && p + v * W < k; ++v)
+        line[v] = load(from + v * W, static_cast<int>(min<int64_t>(W, k - p - v * W)));
+      if constexpr (sizeof(TB) == 2)
+        for (int64_t v = 0; v < kLine<TB> / W; v += 2) {
+          const F even = unzip_even(line[v], line[v + 1]);
+          line[v + 1] = unzip_odd(line[v], line[v + 1]);
+          line[v] = even;
+        }
+      for (int64_t v = 0; v < kLine<TB> / W; ++v) store(out + (v * rows + i) * W, line[v]);
+    }
 }
 
+// What a row of a group and kRows rows of weights have added up to.
+template <int kRows>
+struct RowSums {
+  F of[kRows];
+};
+
+// The sums of kM rows in registers; in memory they are W apart.
 template <int kM, int kRows>
 struct Sums {
   F of[kM][kRows];
+
+  ALMA_INLINE Sums from(const RowSums<kRows>* total, bool begins) {
+    Sums sums = {};
+    if (begins) return sums;
+#pragma GCC unroll 8
+    for (int i = 0; i < kM; ++i)
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) sums.of[i][r] = total[i * W].of[r];
+    return sums;
+  }
+  __attribute__((always_inline)) void save(RowSums<kRows>* total) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < kM; ++i)
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) total[i * W].of[r] = of[i][r];
+  }
 };
 
 template <int kM, int kRows>
@@ -108,37 +130,37 @@ ALMA_INLINE void dot_lines(const float* a, const Rows<kRows, TB>& rows, const Ro
 template <int kM, int kRows, class TB>
 __attribute__((noinline)) static void dot_apart(const float* a, const Rows<kRows, TB>& rows,
                                                 const Rows<kRows, TB>& ahead, int64_t each, int64_t columns,
-                                                bool begins, Sums<kM, kRows>& total) {
+                                                bool begins, RowSums<kRows>* total) {
   const Rows<kRows, TB> row = rows, further = ahead;
-  Sums<kM, kRows> sums = {};
-  if (!begins) sums = total;
+  auto sums = Sums<kM, kRows>::from(total, begins);
   dot_lines<kM, kRows, TB>(a, row, further, each, columns, sums);
-  total = sums;
+  sums.save(total);
 }
 
 // One or two rows, for which the weights are hardly there in time: those kAhead further on are fetched, then what comes next.
 template <int kM, int kRows, class TB>
 ALMA_INLINE void dot_few(const float* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, int64_t columns,
-                         bool begins, Sums<kM, kRows>& total) {
+                         bool begins, RowSums<kRows>* total) {
   const int64_t near = max<int64_t>(0, columns - kAhead<TB>);
-  Sums<kM, kRows> sums = {};
-  if (!begins) sums = total;
+  auto sums = Sums<kM, kRows>::from(total, begins);
   dot_lines<kM, kRows, TB>(a, rows, rows.from(kAhead<TB>), 1, near, sums);
   dot_lines<kM, kRows, TB>(a + near * kM, rows.from(near), next, 1, columns - near, sums);
-  total = sums;
+  sums.save(total);
 }
 
 // The last columns of a row that is no multiple of a line, with zeros behind.
 template <int kM, int kRows, class TB>
 __attribute__((noinline)) static void dot_rest(const float* a, const Rows<kRows, TB>& rows, int64_t rest,
-                                               Sums<kM, kRows>& sums) {
+                                               RowSums<kRows>* total) {
   TB lines[kRows][kLine<TB>] = {};
   const TB* at[kRows];
   for (int r = 0; r < kRows; ++r) {
     __builtin_memcpy(lines[r], rows.at[r], static_cast<size_t>(rest) * sizeof(TB));
     at[r] = lines[r];
   }
+  auto sums = Sums<kM, kRows>::from(total, false);
   multiply_line<kM, kRows>(a, at, 0, sums);
+  sums.save(total);
 }
 
 }  // namespace alma::cpu::ALMA_ISA
