@@ -79,14 +79,15 @@ struct Product {
 
   // `columns` columns from p on, of the kGroup rows of a from `first` on.
   template <int kGroup>
-  ALMA_INLINE void add_up_group(const Product& product, int64_t first, int64_t p, int64_t columns,
-                                const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, RowSums<kRows>* sums) {
-    const float* x = product.a + first * round_up(product.k, kLine<TB>) + p * kGroup;
+  __attribute__((always_inline)) void add_up_group(int64_t first, int64_t p, int64_t columns,
+                                                   const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next,
+                                                   RowSums<kRows>* sums) const {
+    const float* x = a + first * round_up(k, kLine<TB>) + p * kGroup;
     const int64_t whole = columns / kLine<TB> * kLine<TB>;
     if constexpr (kM <= 2) {
       dot_few<kGroup, kRows, TB>(x, rows, next, whole, p == 0, sums);
     } else {
-      dot_apart<kGroup, kRows, TB>(x, rows, next, product.groups.count, whole, p == 0, sums);
+      dot_apart<kGroup, kRows, TB>(x, rows, next, groups.count, whole, p == 0, sums);
     }
     if (whole < columns) dot_rest<kGroup, kRows, TB>(x + whole * kGroup, rows.from(whole), columns - whole, sums);
   }
@@ -103,9 +104,9 @@ struct Product {
         RowSums<kRows>* const total = sums[first] + s;
         const Rows<kRows, TB> mine = next.from(g * share);
         if (!kUnequal || g < groups.full) {
-          add_up_group<kM>(*this, first, p, columns, rows, mine, total);
+          add_up_group<kM>(first, p, columns, rows, mine, total);
         } else {
-          add_up_group<kUnequal ? kM - 1 : kM>(*this, first, p, columns, rows, mine, total);
+          add_up_group<kUnequal ? kM - 1 : kM>(first, p, columns, rows, mine, total);
         }
       }
       rows = next;
