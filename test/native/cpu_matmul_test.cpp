@@ -45,6 +45,26 @@ void test_rows(cpu::CpuOps& ops, Random& random, DType type, Invariance invarian
   }
 }
 
+// Memory in which operands are copied is used again: what a product of NaN left there is in none of the next ones, whose rows and columns are no
+// whole blocks.
+void test_left_over(cpu::CpuOps& ops, Random& random, DType type) {
+  constexpr int64_t kRows = 7, kN = 13, kWhole = 256;
+  for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
+    for (const Invariance invariance : {Invariance::few_rows, Invariance::many_rows}) {
+      Tensor nan(type, 64 * kWhole), c(type, 64 * 64);
+      for (size_t i = 0; i < 64 * kWhole; ++i) nan.set(i, NAN);
+      ops.matmul({nan.ref(), nan.ref(), c.ref(), 64, 64, kWhole, layout, false, invariance});
+      for (const int64_t k : {1, 5, 9, 17, 33, 41, 77}) {
+        Tensor a = Tensor::normal(type, static_cast<size_t>(kRows * k), random);
+        Tensor b = Tensor::normal(type, static_cast<size_t>(kN * k), random);
+        ops.matmul({a.ref(), b.ref(), c.ref(), kRows, kN, k, layout, false, invariance});
+        int wrong = 0;
+        for (size_t i = 0; i < kRows * kN; ++i) wrong += !std::isfinite(c.get(i));
+        check(wrong == 0, std::string("matmul after one of NaN, k = ") + std::to_string(k) + " " + name_of(type));
+      }
+    }
+}
+
 // Products of one a together have the bits that each has by itself.
 void test_together(cpu::CpuOps& ops, Random& random, DType type, Invariance invariance) {
   constexpr int64_t kRows = 7, kK = 517, kN[] = {300, 37, 101};
@@ -94,10 +114,11 @@ void test_matmul(cpu::CpuOps& ops) {
     one(ops, random, MatmulLayout::nt, 3, 1001, 513, type, type, type, false);   // skinny, in parallel
     one(ops, random, MatmulLayout::nt, 29, 1021, 1037, type, type, type, true);  // … with many rows
     one(ops, random, MatmulLayout::nt, 75, 1021, 600, type, type, type, true);   // weights packed strip by strip
-    for (const int64_t rows : {2, 4, 5, 6, 10, 12})  // groups of every size, columns that are no whole blocks
+    for (const int64_t rows : {2, 4, 5, 6, 7, 10, 11, 12})  // groups of every size, columns that are no whole blocks
       one(ops, random, MatmulLayout::nt, rows, 205, 1301, type, type, type, rows % 4 == 0);
     test_rows(ops, random, type, Invariance::few_rows, 40);
     test_rows(ops, random, type, Invariance::many_rows, 600);
+    test_left_over(ops, random, type);
     test_together(ops, random, type, Invariance::few_rows);
     test_together(ops, random, type, Invariance::many_rows);
   }
