@@ -58,12 +58,12 @@ struct Range {
 
 // Rows [begin, end) of b as kRows streams that are read side by side, each from its beginning to its end: a processor follows a few
 // long streams best. The sums of W rows of each stream lie together, to be added up and stored W at a time. kM: rows of the largest group.
-template <int kM, class TX, class TB>
+template <int kM, class TB>
 struct Product {
   static constexpr bool kUnequal = kM == 3 || kM == 4;         // there may be groups of one row less
   static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
 
-  const TX* a;
+  const float* a;
   const TB* b;
   int64_t k, depth;
   int64_t share;  // columns of a piece that come next, for each group to fetch
@@ -82,14 +82,14 @@ struct Product {
   __attribute__((always_inline)) void add_up_group(int64_t first, int64_t p, int64_t columns,
                                                    const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next,
                                                    RowSums<kRows>* sums) const {
-    const TX* x = a + first * round_up(k, kLine<TB>) + p * kGroup;
+    const float* x = a + first * round_up(k, kLine<TB>) + p * kGroup;
     const int64_t whole = columns / kLine<TB> * kLine<TB>;
     if constexpr (kM <= 2) {
-      dot_few<kGroup, kRows, TX, TB>(x, rows, next, whole, p == 0, sums);
+      dot_few<kGroup, kRows, TB>(x, rows, next, whole, p == 0, sums);
     } else {
-      dot_apart<kGroup, kRows, TX, TB>(x, rows, next, groups.count, whole, p == 0, sums);
+      dot_apart<kGroup, kRows, TB>(x, rows, next, groups.count, whole, p == 0, sums);
     }
-    if (whole < columns) dot_rest<kGroup, kRows, TX, TB>(x + whole * kGroup, rows.from(whole), columns - whole, sums);
+    if (whole < columns) dot_rest<kGroup, kRows, TB>(x + whole * kGroup, rows.from(whole), columns - whole, sums);
   }
 
   // The sums of a step: kRows rows of b times all rows of a.
@@ -168,14 +168,13 @@ Ranges divide(ThreadPool& pool, const Output* outs, int products, int64_t rows, 
   return ranges;
 }
 
-template <int kM, class TX, class TB>
-void multiply(ThreadPool& pool, const TX* a, int64_t k, const Groups& groups, const TensorRef* weights,
+template <int kM, class TB>
+void multiply(ThreadPool& pool, const float* a, int64_t k, const Groups& groups, const TensorRef* weights,
               const Output* outs, int products) {
   const int64_t depth = kM <= 2 ? k : piece_columns<TB>(kM, k);
   const int64_t share = round_up(ceil_div(depth, groups.count), kLine<TB>);
   const auto compute = [&](const Range& range) {
-    const Product<kM, TX, TB> product{
-        a, pointer<TB>(weights[range.product]), k, depth, share, groups, outs[range.product]};
+    const Product<kM, TB> product{a, pointer<TB>(weights[range.product]), k, depth, share, groups, outs[range.product]};
     product.compute(range);
   };
   int64_t rows = 0;
@@ -184,27 +183,30 @@ void multiply(ThreadPool& pool, const TX* a, int64_t k, const Groups& groups, co
     for (int i = 0; i < products; ++i) compute({i, 0, outs[i].n});
     return;
   }
-  const Ranges ranges = divide(pool, outs, products, rows, Product<kM, TX, TB>::kRows);
+  const Ranges ranges = divide(pool, outs, products, rows, Product<kM, TB>::kRows);
   pool.run(ranges.count, [&](int64_t i, int) { compute(ranges.of[i]); });
 }
 
-// TX: what activations of TA become.
-template <class TX, class TA, class TB>
+template <class TB>
 void multiply_rows(ThreadPool& pool, const MatmulArgs& args, const TensorRef* weights, const Output* outs,
                    int products) {
   const Groups groups(args.m);
   const int64_t k = args.k, columns = round_up(k, kLine<TB>);
-  TX* a = static_cast<TX*>(pool.scratch(0, kSharedSlot, sizeof(TX) * static_cast<size_t>(groups.rows * columns)));
-  for (int64_t g = 0; g < groups.count; ++g) {
-    const int64_t first = groups.begin(g);
-    pack_activations<TB>(pointer<TA>(args.a, first * k), groups.begin(g + 1) - first, k, a + first * columns);
-  }
+  float* a =
+      static_cast<float*>(pool.scratch(0, kSharedSlot, sizeof(float) * static_cast<size_t>(groups.rows * columns)));
+  with_float("matmul", args.a.dtype, [&](auto tag) {
+    const auto* from = pointer<typename decltype(tag)::type>(args.a);
+    for (int64_t g = 0; g < groups.count; ++g) {
+      const int64_t first = groups.begin(g);
+      pack_activations<TB>(from + first * k, groups.begin(g + 1) - first, k, a + first * columns);
+    }
+  });
   switch (groups.most) {
-    case 1: return multiply<1, TX, TB>(pool, a, k, groups, weights, outs, products);
-    case 2: return multiply<2, TX, TB>(pool, a, k, groups, weights, outs, products);
-    case 3: return multiply<3, TX, TB>(pool, a, k, groups, weights, outs, products);
-    case 4: return multiply<4, TX, TB>(pool, a, k, groups, weights, outs, products);
-    default: return multiply<5, TX, TB>(pool, a, k, groups, weights, outs, products);
+    case 1: return multiply<1, TB>(pool, a, k, groups, weights, outs, products);
+    case 2: return multiply<2, TB>(pool, a, k, groups, weights, outs, products);
+    case 3: return multiply<3, TB>(pool, a, k, groups, weights, outs, products);
+    case 4: return multiply<4, TB>(pool, a, k, groups, weights, outs, products);
+    default: return multiply<5, TB>(pool, a, k, groups, weights, outs, products);
   }
 }
 
@@ -230,19 +232,8 @@ void matmul_skinny(ThreadPool& pool, const MatmulArgs* products, int count) {
       weights[i] = products[i].b;
       outs[i] = {skip(products[i].c, first * products[i].n), pass.m, products[i].n, products[i].accumulate};
     }
-    with_float("matmul", args.a.dtype, [&](auto tag_a) {
-      with_float("matmul", args.b.dtype, [&](auto tag_b) {
-        using TA = typename decltype(tag_a)::type;
-        using TB = typename decltype(tag_b)::type;
-#if defined(ALMA_BF16_DOT)
-        if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {
-          multiply_rows<bf16, TA, TB>(pool, pass, weights, outs, count);
-          return;
-        }
-#endif
-        multiply_rows<float, TA, TB>(pool, pass, weights, outs, count);
-      });
-    });
+    with_float("matmul", args.b.dtype,
+               [&](auto tag) { multiply_rows<typename decltype(tag)::type>(pool, pass, weights, outs, count); });
   }
 }
 

@@ -1,11 +1,8 @@
-// The sums of the skinny products: rows of weights (TB) times a group of packed activation rows (TX), whose sums with several rows of weights
-// fit the registers.
+// The sums of the skinny products: rows of weights times a group of activation rows, whose sums with several rows of weights fit the
+// registers.
 #pragma once
 
 #include "simd.h"
-#if defined(ALMA_BF16_DOT)
-#include "bf16_dot.h"
-#endif
 
 namespace alma::cpu::ALMA_ISA {
 
@@ -36,20 +33,6 @@ void pack_activations(const TA* a, int64_t rows, int64_t k, float* out) {
       for (int64_t v = 0; v < kLine<TB> / W; ++v) store(out + (v * rows + i) * W, line[v]);
     }
 }
-
-#if defined(ALMA_BF16_DOT)
-// Activations of bf16 beside weights of bf16 stay pairs: [column / 2 W][rows][2 W].
-template <class TB>
-void pack_activations(const bf16* a, int64_t rows, int64_t k, bf16* out) {
-  constexpr int64_t kPairs = 2 * W;
-  for (int64_t p = 0; p < round_up(k, kLine<bf16>); p += kPairs)
-    for (int64_t i = 0; i < rows; ++i, out += kPairs) {
-      const int64_t count = max<int64_t>(0, min(kPairs, k - p));
-      __builtin_memcpy(out, a + i * k + p, static_cast<size_t>(count) * sizeof(bf16));
-      __builtin_memset(out + count, 0, static_cast<size_t>(kPairs - count) * sizeof(bf16));
-    }
-}
-#endif
 
 // What a row of a group and kRows rows of weights have added up to.
 template <int kRows>
@@ -118,25 +101,6 @@ ALMA_INLINE void multiply_line(const float* a, const bf16* const (&row)[kRows], 
   }
 }
 
-#if defined(ALMA_BF16_DOT)
-template <int kM, int kRows>
-ALMA_INLINE void multiply_line(const bf16* a, const bf16* const (&row)[kRows], int64_t p, Sums<kM, kRows>& sums) {
-  const auto pairs = [](const bf16* at) ALMA_LAMBDA { return load(reinterpret_cast<const float*>(at)); };
-#pragma GCC unroll 8
-  for (int64_t c = 0; c < kLine<bf16>; c += 2 * W) {
-    F weights[kRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) weights[r] = pairs(row[r] + p + c);
-#pragma GCC unroll 8
-    for (int i = 0; i < kM; ++i) {
-      const F x = pairs(a + c * kM + i * 2 * W);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) sums.of[i][r] = Bf16Product::multiply_add(x, weights[r], sums.of[i][r]);
-    }
-  }
-}
-#endif
-
 // Rows of weights, from a common column on.
 template <int kRows, class TB>
 struct Rows {
@@ -150,8 +114,8 @@ struct Rows {
 
 // sums += the products of `columns` columns, whole lines, of kRows rows of b with the rows of a group. For every `each` lines, a line of
 // `ahead` is fetched.
-template <int kM, int kRows, class TX, class TB>
-ALMA_INLINE void dot_lines(const TX* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& ahead, int64_t each,
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_lines(const float* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& ahead, int64_t each,
                            int64_t columns, Sums<kM, kRows>& sums) {
   int64_t at = 0;
   for (int64_t p = 0; p < columns; at += kLine<TB>) {
@@ -163,29 +127,30 @@ ALMA_INLINE void dot_lines(const TX* a, const Rows<kRows, TB>& rows, const Rows<
 }
 
 // A function of its own: what is around it must not take registers from the sums.
-template <int kM, int kRows, class TX, class TB>
-__attribute__((noinline)) static void dot_apart(const TX* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& ahead,
-                                                int64_t each, int64_t columns, bool begins, RowSums<kRows>* total) {
+template <int kM, int kRows, class TB>
+__attribute__((noinline)) static void dot_apart(const float* a, const Rows<kRows, TB>& rows,
+                                                const Rows<kRows, TB>& ahead, int64_t each, int64_t columns,
+                                                bool begins, RowSums<kRows>* total) {
   const Rows<kRows, TB> row = rows, further = ahead;
   auto sums = Sums<kM, kRows>::from(total, begins);
-  dot_lines<kM, kRows, TX, TB>(a, row, further, each, columns, sums);
+  dot_lines<kM, kRows, TB>(a, row, further, each, columns, sums);
   sums.save(total);
 }
 
 // One or two rows, for which the weights are hardly there in time: those kAhead further on are fetched, then what comes next.
-template <int kM, int kRows, class TX, class TB>
-ALMA_INLINE void dot_few(const TX* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, int64_t columns,
+template <int kM, int kRows, class TB>
+ALMA_INLINE void dot_few(const float* a, const Rows<kRows, TB>& rows, const Rows<kRows, TB>& next, int64_t columns,
                          bool begins, RowSums<kRows>* total) {
   const int64_t near = max<int64_t>(0, columns - kAhead<TB>);
   auto sums = Sums<kM, kRows>::from(total, begins);
-  dot_lines<kM, kRows, TX, TB>(a, rows, rows.from(kAhead<TB>), 1, near, sums);
-  dot_lines<kM, kRows, TX, TB>(a + near * kM, rows.from(near), next, 1, columns - near, sums);
+  dot_lines<kM, kRows, TB>(a, rows, rows.from(kAhead<TB>), 1, near, sums);
+  dot_lines<kM, kRows, TB>(a + near * kM, rows.from(near), next, 1, columns - near, sums);
   sums.save(total);
 }
 
 // The last columns of a row that is no multiple of a line, with zeros behind.
-template <int kM, int kRows, class TX, class TB>
-__attribute__((noinline)) static void dot_rest(const TX* a, const Rows<kRows, TB>& rows, int64_t rest,
+template <int kM, int kRows, class TB>
+__attribute__((noinline)) static void dot_rest(const float* a, const Rows<kRows, TB>& rows, int64_t rest,
                                                RowSums<kRows>* total) {
   TB lines[kRows][kLine<TB>] = {};
   const TB* at[kRows];
