@@ -46,13 +46,7 @@ struct RowVectors {
   static constexpr int64_t kCount = kPairs ? 2 * W : W;
   static constexpr int64_t kElements = kCount * Units::kSize, kLine = 64 / sizeof(T);
 
-  ALMA_INLINE F load_row(const T* p) {
-    if constexpr (kPairs || Units::kSize == 2) {
-      return load(reinterpret_cast<const float*>(p));
-    } else {
-      return load(p);
-    }
-  }
+  ALMA_INLINE F load_row(const T* p) { return load(reinterpret_cast<const float*>(p)); }
   ALMA_INLINE void write(F (&rows)[W], float* out) {
     transpose(rows);
 #pragma GCC unroll 16

@@ -60,7 +60,7 @@ struct Range {
 // long streams best. The sums of W rows of each stream lie together, to be added up and stored W at a time. kM: rows of the largest group.
 template <int kM, class TB>
 struct Product {
-  static constexpr bool kUnequal = kM == 3 || kM == 4;         // there may be groups of one row less
+  static constexpr bool kSeveral = kM == 3 || kM == 4;         // there may be more groups, also of one row less
   static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
 
   const float* a;
@@ -103,10 +103,10 @@ struct Product {
         const int64_t first = groups.begin(g);
         RowSums<kRows>* const total = sums[first] + s;
         const Rows<kRows, TB> mine = next.from(g * share);
-        if (!kUnequal || g < groups.full) {
+        if (!kSeveral || g < groups.full) {
           add_up_group<kM>(first, p, columns, rows, mine, total);
         } else {
-          add_up_group<kUnequal ? kM - 1 : kM>(first, p, columns, rows, mine, total);
+          add_up_group<kSeveral ? kM - 1 : kM>(first, p, columns, rows, mine, total);
         }
       }
       rows = next;
@@ -115,11 +115,11 @@ struct Product {
 
   void compute(const Range& range) const {
     const int64_t steps = ceil_div(range.end - range.begin, kRows);
-    RowSums<kRows> sums[kSkinnyRows][W];
+    RowSums<kRows> sums[kSeveral ? kSkinnyRows : kM][W];
     for (int64_t first = 0; first < steps; first += W) {
       const int64_t count = min<int64_t>(W, steps - first);
       for (int64_t s = 0; s < count; ++s) add_up(range, steps, first + s, sums, s);
-      for (int64_t i = 0; i < out.m; ++i)
+      for (int64_t i = 0; i < (kSeveral ? out.m : kM); ++i)
         for (int64_t s = count; s < W; ++s) sums[i][s] = {};
       if (out.c.dtype == DType::f32) {
         finish(pointer<float>(out.c), sums, range, steps, first);
