@@ -6,7 +6,10 @@ import type { BuildInformation, CudaDevices, DeviceMemory, NativeAddon } from '.
 export interface DeviceOptions {
   /** Worker threads of the CPU device, the engine's own included. Default: all processors that the process may use. */
   readonly threads?: number
-  /** Instruction set of the CPU device, for tests and comparisons: `'auto'` (the best one), `'portable'`, `'avx2'`, … */
+  /**
+   * Instruction set of the CPU device, for tests and comparisons: `'auto'` (the best one), `'portable'`, `'avx2'`, … Default: the
+   * environment variable ALMA_CPU, else `'auto'`.
+   */
   readonly instructionSet?: string
 }
 
@@ -53,7 +56,7 @@ export class Device {
    * @throws AlmaError ERR_ALMA_DEVICE when there is no such device; ERR_ALMA_NATIVE when the addon cannot be loaded.
    */
   static open(name = 'auto', options: DeviceOptions = {}): Device {
-    const { threads = 0, instructionSet = 'auto' } = options
+    const { threads = 0, instructionSet = process.env.ALMA_CPU || 'auto' } = options
     if (!Number.isInteger(threads) || threads < 0 || threads > 1024) {
       throw new AlmaError('ERR_ALMA_OPTION', `threads: expected an integer from 1 to 1024, got ${threads}`)
     }
@@ -65,7 +68,7 @@ export class Device {
   static list(): readonly DeviceListing[] {
     const addon = loadAddon()
     const { cpuInstructionSets, emulator, processors } = addon.buildInformation()
-    const best = cpuInstructionSets.find((name) => !name.startsWith('emulated-'))
+    const best = process.env.ALMA_CPU || cpuInstructionSets.find((name) => !name.startsWith('emulated-'))
     const cpu = `CPU, ${best}, ${processors} ${processors === 1 ? 'thread' : 'threads'}`
     return [
       ...usableGpus(addon),

@@ -8,21 +8,20 @@
 #include "matmul_skinny.h"
 #include "micro_kernel.h"
 #include "parallel.h"
-#if defined(ALMA_BF16_DOT)
-#include "bf16_dot.h"
-#endif
 
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-constexpr int64_t kUnitsK = W == 16 ? 192 : 384;  // of a panel: kNR · kUnitsK floats stay in L1 (24 KiB on AVX2)
-constexpr int64_t kOuterK = W == 16 ? 1536 : 2048;
+// Of a panel: kNR · kUnitsK floats stay in L1 (24 KiB) on AVX2. Zen 5 streams panels from L2 as fast as it multiplies; what costs there is every further
+// pass over C, so a part of k is as long as L2 (1 MiB) allows.
+constexpr int64_t kUnitsK = W == 16 ? 512 : 384;
+constexpr int64_t kOuterK = W == 16 ? kUnitsK : 2048;
 constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
 constexpr int64_t kOuterN = 2048;
-constexpr int64_t kTileM = ceil_div(96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (144 KiB)
+constexpr int64_t kTileM = ceil_div(W == 16 ? 112 : 96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (224, 144 KiB)
 constexpr int64_t kTileN = 8 * kNR;
 // Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
-constexpr int64_t kStripRows = 512;
+constexpr int64_t kStripRows = W == 16 ? kOuterM : 512;
 constexpr int64_t kLeastStrip = 2 * kNR;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
@@ -82,8 +81,8 @@ void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows
                    int64_t c_stride, bool add, const float* next, Prefetch& later) {
   for (int64_t j = 0; j < cols; j += kNR) {
     const float* b_panel = b.data + j / kNR * b.stride;
-    // The next panel of b comes from far away: a piece of it is fetched with each block of this one.
-    const char* ahead = reinterpret_cast<const char*>(j + kNR < cols ? b_panel + b.stride : next);
+    // The next panel of b comes from far away: a piece of it is fetched with each block of this one, where processors do not foresee it.
+    const char* ahead = reinterpret_cast<const char*>(W == 16 ? nullptr : j + kNR < cols ? b_panel + b.stride : next);
     const int64_t bytes = ahead != nullptr ? depth * kNR * static_cast<int64_t>(sizeof(float)) : 0;
     const int64_t piece = round_up(ceil_div(bytes, ceil_div(rows, kMR)), 64);
     for (int64_t i = 0; i < rows; i += kMR) {
@@ -91,7 +90,8 @@ void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows
       ahead += piece;
       later.some();
       float* out = c + i * c_stride + j;
-      for (int line = 0; line < kMR; ++line) __builtin_prefetch(out + line * c_stride, 1);
+      for (int row = 0; row < kMR; ++row)
+        for (int at = 0; at < kNR; at += 16) __builtin_prefetch(out + row * c_stride + at, 1);
       F acc[kMR][2];
       multiply_rows<Product>(rows - i, depth, a.data + i / kMR * a.stride, b_panel, acc);
       if (rows - i >= kMR && cols - j >= kNR) {
@@ -260,7 +260,7 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   // read again as panels.
   const int64_t strips_n = convert ? min(problem.n, kOuterN) : problem.n;
   const int64_t wanted = 4 * pool.threads(), strip = tile_columns(strips_n, 1, wanted);
-  const bool in_strips = problem.m <= kStripRows && ceil_div(strips_n, strip) >= wanted;
+  const bool in_strips = min(problem.m, kOuterM) <= kStripRows && ceil_div(strips_n, strip) >= wanted;
   const int64_t outer_n = in_strips ? strips_n : kOuterN;
   const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n),
                 block_k = min(problem.k, kOuterK * kUnit);
@@ -339,7 +339,7 @@ void multiply_one(ThreadPool& pool, const MatmulArgs& args) {
                        a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
       };
 #if defined(ALMA_BF16_DOT)
-      if constexpr (sizeof(TA) == 2 && sizeof(TB) == 2) {
+      if constexpr (sizeof(TA) == 2 || sizeof(TB) == 2) {
         multiply<Bf16Product, 2>(pool, problem(pack<kMR, PairUnits, TA>, pack<kNR, PairUnits, TB>));
         return;
       }

@@ -2,7 +2,7 @@
 // the other. A unit is one f32, or a pair of bf16 for vdpbf16ps.
 #pragma once
 
-#include "simd.h"
+#include "bf16_dot.h"
 
 namespace alma::cpu::ALMA_ISA {
 
@@ -18,19 +18,28 @@ struct Operand {
 // Units that are single elements, widened to f32.
 struct SingleUnits {
   static constexpr int64_t kSize = 1;  // elements of k to a unit
+  // W units along k; of bf16, which is transposed as pairs, 2 W.
+  template <class T>
+  ALMA_INLINE F load_along(const T* p) {
+    return load(reinterpret_cast<const float*>(p));
+  }
   template <class T>
   ALMA_INLINE F load_across(const Operand<T>& source, int64_t unit, int64_t at, int n) {
     return load(source.data + unit * source.stride + at, n);
   }
 };
 
-// Units that are pairs of bf16 (k = 2u in the low half, 2u + 1 in the high half); an odd k is padded with zero.
+// Units that are pairs of bf16 (k = 2u in the low half, 2u + 1 in the high half), to which f32 is rounded; an odd k is padded with zero.
 struct PairUnits {
   static constexpr int64_t kSize = 2;
-  ALMA_INLINE F load_across(const Operand<bf16>& source, int64_t unit, int64_t at, int n) {
-    const U low = bits_of(load(source.data + 2 * unit * source.stride + at, n)) >> 16;
-    if (2 * unit + 1 >= source.k) return as_float(low);
-    return as_float(low | bits_of(load(source.data + (2 * unit + 1) * source.stride + at, n)));
+  ALMA_INLINE F load_along(const bf16* p) { return load(reinterpret_cast<const float*>(p)); }
+  ALMA_INLINE F load_along(const float* p) { return pairs_along(load(p), load(p + W)); }
+  template <class T>
+  ALMA_INLINE F load_across(const Operand<T>& source, int64_t unit, int64_t at, int n) {
+    const T* const row = source.data + 2 * unit * source.stride + at;
+    const F low = load(row, n), high = 2 * unit + 1 < source.k ? load(row + source.stride, n) : F{};
+    if constexpr (sizeof(T) == 2) return as_float(bits_of(low) >> 16 | bits_of(high));
+    return pairs_across(low, high);
   }
 };
 
@@ -44,9 +53,9 @@ struct RowVectors {
   // bf16 are transposed as pairs, half the shuffles, and widened afterwards.
   static constexpr bool kPairs = sizeof(T) == 2 && Units::kSize == 1;
   static constexpr int64_t kCount = kPairs ? 2 * W : W;
-  static constexpr int64_t kElements = kCount * Units::kSize, kLine = 64 / sizeof(T);
+  static constexpr int64_t kElements = kCount * Units::kSize;
+  static constexpr int64_t kLine = max<int64_t>(64 / sizeof(T), kElements);
 
-  ALMA_INLINE F load_row(const T* p) { return load(reinterpret_cast<const float*>(p)); }
   ALMA_INLINE void write(F (&rows)[W], float* out) {
     transpose(rows);
 #pragma GCC unroll 16
@@ -77,7 +86,7 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
       for (int64_t at = p; at < p + Step::kLine; at += Step::kElements) {
         F block[W] = {};
 #pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) block[i] = Step::load_row(data + (group * W + i) * source.stride + at);
+        for (int i = 0; i < kRows; ++i) block[i] = Units::load_along(data + (group * W + i) * source.stride + at);
         Step::write(block, out + at / Units::kSize * R + group * W);
       }
   }
@@ -90,7 +99,7 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
       for (int64_t i = 0; i < min<int64_t>(kRows, rows - group * W); ++i) {
         T line[Step::kElements] = {};
         __builtin_memcpy(line, data + (group * W + i) * source.stride + at, static_cast<size_t>(count) * sizeof(T));
-        block[i] = Step::load_row(line);
+        block[i] = Units::load_along(line);
       }
       Step::write(block, unpacked);
       for (int64_t j = 0; j < min(Step::kCount, units - u); ++j)

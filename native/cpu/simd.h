@@ -43,7 +43,7 @@ ALMA_INLINE T min(T a, T b) {
   return b < a ? b : a;
 }
 template <class T>
-ALMA_INLINE T max(T a, T b) {
+__attribute__((always_inline)) static constexpr inline T max(T a, T b) {
   return a < b ? b : a;
 }
 __attribute__((always_inline)) static constexpr inline int64_t ceil_div(int64_t a, int64_t b) {
@@ -163,13 +163,6 @@ __attribute__((noinline, unused)) static double sum(D value) {
   for (int i = 0; i < W / 2; ++i) total += value[i];
   return total;
 }
-__attribute__((noinline, unused)) static float maximum(F value) {
-  float lanes[W];
-  store(lanes, value);
-  float result = lanes[0];
-  for (int i = 1; i < W; ++i) result = lanes[i] > result ? lanes[i] : result;
-  return result;
-}
 ALMA_INLINE HalfF low_half(F value) {
   HalfF result;
   __builtin_memcpy(&result, &value, sizeof result);
@@ -203,22 +196,29 @@ ALMA_INLINE void for_lanes(int64_t count, Body&& body) {
 #define ALMA_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, I{__VA_ARGS__})
 #endif
 
-// Lane i is added to lane i + W / 2, and so on in halves.
-ALMA_INLINE float sum(F value) {
+// Lane i and lane i + W / 2 become one, and so on in halves.
+template <class Combine>
+ALMA_INLINE float fold(F value, const Combine& combine) {
 #if ALMA_SIMD_WIDTH == 16
-  value += ALMA_SHUFFLE(value, value, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
-  value += ALMA_SHUFFLE(value, value, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
-  value += ALMA_SHUFFLE(value, value, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3);
-  value += ALMA_SHUFFLE(value, value, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+  value = combine(value, ALMA_SHUFFLE(value, value, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
+  value = combine(value, ALMA_SHUFFLE(value, value, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7));
+  value = combine(value, ALMA_SHUFFLE(value, value, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3));
+  value = combine(value, ALMA_SHUFFLE(value, value, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1));
 #elif ALMA_SIMD_WIDTH == 8
-  value += ALMA_SHUFFLE(value, value, 4, 5, 6, 7, 4, 5, 6, 7);
-  value += ALMA_SHUFFLE(value, value, 2, 3, 2, 3, 2, 3, 2, 3);
-  value += ALMA_SHUFFLE(value, value, 1, 1, 1, 1, 1, 1, 1, 1);
+  value = combine(value, ALMA_SHUFFLE(value, value, 4, 5, 6, 7, 4, 5, 6, 7));
+  value = combine(value, ALMA_SHUFFLE(value, value, 2, 3, 2, 3, 2, 3, 2, 3));
+  value = combine(value, ALMA_SHUFFLE(value, value, 1, 1, 1, 1, 1, 1, 1, 1));
 #else
-  value += ALMA_SHUFFLE(value, value, 2, 3, 2, 3);
-  value += ALMA_SHUFFLE(value, value, 1, 1, 1, 1);
+  value = combine(value, ALMA_SHUFFLE(value, value, 2, 3, 2, 3));
+  value = combine(value, ALMA_SHUFFLE(value, value, 1, 1, 1, 1));
 #endif
   return value[0];
+}
+ALMA_INLINE float sum(F value) {
+  return fold(value, [](F a, F b) ALMA_LAMBDA { return a + b; });
+}
+ALMA_INLINE float maximum(F value) {
+  return fold(value, [](F a, F b) ALMA_LAMBDA { return greater(a, b); });
 }
 
 ALMA_INLINE F zip_low(F a, F b) {

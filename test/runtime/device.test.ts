@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { Device, ops, Tensor } from '../../lib/runtime/index.js'
 import { expectError } from '../support/compare.js'
 import { deviceName, emulated, openDevice } from '../support/devices.js'
@@ -30,8 +30,23 @@ describe('Device.open', () => {
       expect(device.threads).toBe(3)
       expect(device.description).toMatch(new RegExp(`${instructionSet}.* 3 threads`))
     }
+  })
+
+  it.skipIf(deviceName !== 'cpu')('takes the best instruction set, or the one that ALMA_CPU names', async () => {
+    vi.stubEnv('ALMA_CPU', undefined)
+    onTestFinished(() => {
+      vi.unstubAllEnvs()
+    })
+    const { cpuInstructionSets } = Device.buildInformation()
     await using automatic = Device.open('cpu')
     expect(automatic.description).toContain(cpuInstructionSets[0] ?? '?')
+    vi.stubEnv('ALMA_CPU', 'portable')
+    await using forced = Device.open('cpu')
+    expect(forced.description).toMatch(/portable/)
+    await using named = Device.open('cpu', { instructionSet: 'auto' })
+    expect(named.description).toBe(automatic.description)
+    vi.stubEnv('ALMA_CPU', 'mmx')
+    await expectError(() => Device.open('cpu'), 'ERR_ALMA_DEVICE', /"mmx" is not available here; there are: .*portable/)
   })
 
   it('says what there is instead', async () => {
