@@ -38,7 +38,7 @@ const kinds: [string, GenerateOptions][] = [
     'beam search of transformers 4.46, with processors',
     { numBeams: 3, compat: 'transformers-4.46', repetitionPenalty: 1.3 },
   ],
-  ['beam sampling', { numBeams: 3, doSample: true, topP: 0.9, seed: 1 }],
+  ['beam sampling', { numBeams: 3, doSample: true, topP: 0.9, seed: 3 }],
 ]
 
 describe.each(['f32', 'bf16'] as const)('weights in %s', (dtype) => {
