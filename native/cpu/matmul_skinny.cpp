@@ -12,11 +12,11 @@ namespace {
 // Products of the same activations that are computed together: query, key and value.
 constexpr int kMaxProducts = 3;
 
-// A piece is so many columns that the activations of a group (16 KiB with bf16 weights on AVX2) and what the rows of b have of them stay
-// in the caches nearby for the other groups.
+// A piece is so many columns that the activations of a group (16 KiB with bf16 weights) and what the rows of b have of them stay in the caches
+// nearby for the other groups.
 template <class TB>
 int64_t piece_columns(int64_t rows, int64_t k) {
-  constexpr int64_t kActivations = (sizeof(TB) == 2 ? 512 : 256) * W;
+  constexpr int64_t kActivations = (sizeof(TB) == 2 ? 512 : 256) * (W < 8 ? W : 8);
   const int64_t whole = round_up(k, kLine<TB>), pieces = ceil_div(whole * rows, kActivations);
   return round_up(ceil_div(whole, max<int64_t>(1, pieces)), kLine<TB>);
 }
@@ -27,9 +27,9 @@ struct Output {
   bool add;
 };
 
-// Rows of activations in groups of `most` rows and then of one less, one after the other in memory. A group's sums with three rows of weights
-// fit the registers. Of five rows, two would: activations that come from L2 are then not there in time, so five rows are a group
-// only where they are all there are.
+// Rows of activations in groups of `most` rows and then of one less, one after the other in memory. A group's sums with several rows of weights
+// (stream_rows) fit the registers. The fewer rows of weights there are to a row of activations, the more often these come from L2, so five
+// rows are a group only where they are all there are.
 struct Groups {
   int64_t rows, count, most, full;
 
@@ -40,6 +40,14 @@ struct Groups {
         full(rows - count * (most - 1)) {}
   int64_t begin(int64_t group) const { return group * most - max<int64_t>(0, group - full); }
 };
+
+// Rows of weights that are read side by side for `rows` rows of activations: with the sums no more than the 16 registers of AVX2, or the 32 of
+// AVX-512.
+constexpr int stream_rows(int rows) {
+  if (rows <= 2) return 4;
+  if (W == 16) return rows == 4 ? 6 : 5;
+  return rows <= 4 ? 3 : 2;
+}
 
 // What W vectors add up to, each as sum() does it.
 ALMA_INLINE F sums_of(F (&vectors)[W]) {
@@ -60,8 +68,8 @@ struct Range {
 // long streams best. The sums of W rows of each stream lie together, to be added up and stored W at a time. kM: rows of the largest group.
 template <int kM, class TB>
 struct Product {
-  static constexpr bool kSeveral = kM == 3 || kM == 4;         // there may be more groups, also of one row less
-  static constexpr int kRows = kM <= 2 ? 4 : kM <= 4 ? 3 : 2;  // with the sums no more than 16 registers
+  static constexpr bool kSeveral = kM == 3 || kM == 4;  // there may be more groups, also of one row less
+  static constexpr int kRows = stream_rows(kM);
 
   const float* a;
   const TB* b;
