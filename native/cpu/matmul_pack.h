@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bf16_dot.h"
+#include "transpose.h"
 
 namespace alma::cpu::ALMA_ISA {
 
@@ -77,19 +78,26 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
   static_assert(kGroups == 1 || R % W == 0, "stores of a group would overwrite the next one");
   const int64_t elements = min(units * Units::kSize, source.k - k_begin), rows = min<int64_t>(R, source.extent - first);
   const T* data = source.data + first * source.stride + k_begin;
-  // All rows of a line of memory before the next line: as many lines as a panel has rows may well fall into the same set of a cache.
+  // All of 16 rows of a line of memory before the next line: as many lines may well fall into the same set of a cache. Zen 5 does not foresee them
+  // all, so their next lines are asked for (1 to 16 rows of C: 5 to 20 %; on Zen 3 it is of no use).
+  constexpr int kTogether = min(kGroups, 16 / W);
   const int64_t whole = rows == R ? elements / Step::kLine * Step::kLine : 0;
-  for (int64_t p = 0; p < whole; p += Step::kLine) {
+  for (int first_group = 0; first_group < kGroups; first_group += kTogether)
+    for (int64_t p = 0; p < whole; p += Step::kLine) {
 #pragma GCC unroll 1
-    for (int group = 0; group < kGroups; ++group)
+      for (int group = first_group; group < first_group + kTogether; ++group)
 #pragma GCC unroll 1
-      for (int64_t at = p; at < p + Step::kLine; at += Step::kElements) {
-        F block[W] = {};
+        for (int64_t at = p; at < p + Step::kLine; at += Step::kElements) {
+          F block[W] = {};
 #pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) block[i] = Units::load_along(data + (group * W + i) * source.stride + at);
-        Step::write(block, out + at / Units::kSize * R + group * W);
-      }
-  }
+          for (int i = 0; i < kRows; ++i) {
+            const T* const from = data + (group * W + i) * source.stride + at;
+            if constexpr (W == 16) __builtin_prefetch(from + 2 * Step::kLine);
+            block[i] = Units::load_along(from);
+          }
+          Step::write(block, out + at / Units::kSize * R + group * W);
+        }
+    }
   // Rows and columns that are not there are zero.
   for (int group = 0; group < kGroups; ++group)
     for (int64_t u = whole / Units::kSize; u < units; u += Step::kCount) {

@@ -5,6 +5,7 @@
 
 #include "parallel.h"
 #include "skinny_dot.h"
+#include "transpose.h"
 
 namespace alma::cpu::ALMA_ISA {
 namespace {

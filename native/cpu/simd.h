@@ -39,7 +39,7 @@ struct f16 {
 };
 
 template <class T>
-ALMA_INLINE T min(T a, T b) {
+__attribute__((always_inline)) static constexpr inline T min(T a, T b) {
   return b < a ? b : a;
 }
 template <class T>
@@ -221,25 +221,6 @@ ALMA_INLINE float maximum(F value) {
   return fold(value, [](F a, F b) ALMA_LAMBDA { return greater(a, b); });
 }
 
-ALMA_INLINE F zip_low(F a, F b) {
-#if ALMA_SIMD_WIDTH == 4
-  return ALMA_SHUFFLE(a, b, 0, 4, 1, 5);
-#elif ALMA_SIMD_WIDTH == 8
-  return ALMA_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-#else
-  return ALMA_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-#endif
-}
-ALMA_INLINE F zip_high(F a, F b) {
-#if ALMA_SIMD_WIDTH == 4
-  return ALMA_SHUFFLE(a, b, 2, 6, 3, 7);
-#elif ALMA_SIMD_WIDTH == 8
-  return ALMA_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-  return ALMA_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#endif
-}
-
 // Of a and b, one after the other, the elements with even and with odd numbers.
 ALMA_INLINE F unzip_even(F a, F b) {
 #if ALMA_SIMD_WIDTH == 4
@@ -259,44 +240,6 @@ ALMA_INLINE F unzip_odd(F a, F b) {
   return ALMA_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #endif
 }
-
-#if ALMA_SIMD_WIDTH == 8
-// 4 × 4 within the halves of vectors, then the halves: 24 shuffles. AVX2 has none across halves, so zips would make it 48.
-ALMA_INLINE void transpose(F (&rows)[8]) {
-  F quads[8];
-#pragma GCC unroll 2
-  for (int i = 0; i < 8; i += 4) {
-    const F a = ALMA_SHUFFLE(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-    const F b = ALMA_SHUFFLE(rows[i], rows[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    const F c = ALMA_SHUFFLE(rows[i + 2], rows[i + 3], 0, 8, 1, 9, 4, 12, 5, 13);
-    const F d = ALMA_SHUFFLE(rows[i + 2], rows[i + 3], 2, 10, 3, 11, 6, 14, 7, 15);
-    quads[i] = ALMA_SHUFFLE(a, c, 0, 1, 8, 9, 4, 5, 12, 13);
-    quads[i + 1] = ALMA_SHUFFLE(a, c, 2, 3, 10, 11, 6, 7, 14, 15);
-    quads[i + 2] = ALMA_SHUFFLE(b, d, 0, 1, 8, 9, 4, 5, 12, 13);
-    quads[i + 3] = ALMA_SHUFFLE(b, d, 2, 3, 10, 11, 6, 7, 14, 15);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    rows[i] = ALMA_SHUFFLE(quads[i], quads[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-    rows[i + 4] = ALMA_SHUFFLE(quads[i], quads[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-  }
-}
-#else
-// Each stage of zips rotates the bits of the (row, column) index by one; log2(W) of them exchange row and column.
-ALMA_INLINE void transpose(F (&rows)[W]) {
-#pragma GCC unroll 4
-  for (int stage = 1; stage < W; stage *= 2) {
-    F zipped[W];
-#pragma GCC unroll 8
-    for (int i = 0; i < W / 2; ++i) {
-      zipped[2 * i] = zip_low(rows[i], rows[i + W / 2]);
-      zipped[2 * i + 1] = zip_high(rows[i], rows[i + W / 2]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < W; ++i) rows[i] = zipped[i];
-  }
-}
-#endif
 
 // exp, at most 1.01 ulp (measured on every seventh f32); 0 below −104, infinity above 88.73, NaN for NaN.
 // Cody–Waite reduction to |r| ≤ ln 2 / 2 and the minimax polynomial of Cephes' expf.
