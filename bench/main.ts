@@ -63,7 +63,7 @@ const usage = `npm run bench -- [group …] [options]
   --threads N           of the CPU device, and of the other programs
   --json                the figures as JSON on stdout
   --quick               small problems only: whether everything works
-  --output FILE         the figures as JSON in a file, for scripts/performance-table.mjs
+  --output FILE         the figures as JSON in a file, for scripts/performance-table.mjs; FOLDER/ names it after the instruction set
 Other programs stand beside the figures where they are found:
   node-llama-cpp        npm install --prefix DIR node-llama-cpp; ALMA_BENCH_PEERS=DIR
   transformers.js       npm install --prefix DIR @huggingface/transformers; ALMA_BENCH_PEERS=DIR, the same one

@@ -2,11 +2,13 @@
 import { execFileSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { arch, cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
 import type { Device } from '../lib/runtime/index.js'
 import type { FigureReport } from './table.js'
 
+/** Writes them to `output`, or, where that ends with a slash, to a file in this folder that is named after what computes. */
 export async function writeResults(
-  file: string,
+  output: string,
   device: Device,
   { figures, notes }: FigureReport,
   argv: readonly string[],
@@ -23,7 +25,14 @@ export async function writeResults(
     notes,
     figures,
   }
+  const file = output.endsWith('/') ? join(output, `${deviceSlug(device)}.json`) : output
   await writeFile(file, `${JSON.stringify(results, null, 2)}\n`)
+}
+
+/** `cpu-avx2`: processors by instruction set, since the kernels differ; `nvidia-h200`. */
+function deviceSlug({ name, description }: Device): string {
+  const kind = name === 'cpu' ? `cpu-${description.split(', ')[1]}` : description.split(', ')[0]
+  return (kind ?? name).toLowerCase().replace(/[^a-z0-9]+/g, '-')
 }
 
 function gitCommit(): string | null {

@@ -22,7 +22,8 @@ calls an empty N-API call; for the event loop's delay an idle one; for loading, 
 Rates per second are better when larger, times, multiples of greedy and bytes when smaller; a percentage is good at 100 and above either way.
 
 Models have random weights. 15M: 6 layers × 288; 110M: 12 × 768; 1.1B: 22 × 2048, 32 query heads on 4 key heads; vocabulary 32000.
-Activations are f32 on processors; "bf16" means the weights, which stay bf16 in memory. PyTorch's bf16 figures have bf16 activations too.
+Activations are f32 on processors; "bf16" means the weights, which stay bf16 in memory. With AVX512-BF16 prompts and training round activations
+to bf16 where they meet such weights; decoding does not. PyTorch's bf16 figures have bf16 activations throughout.
 PyTorch's models are bench/peers/torch_llama_peer.py: transformers' LLaMA without transformers. Those of transformers.js are ONNX files
 that bench/peers/onnx writes with the operators of the published ones; it stands beside f32 alone, since onnxruntime has no bf16 products
 for processors.
@@ -62,7 +63,7 @@ function processorPart({ processor, description, node, date, commit, command, no
     '| figure | shape | ours | ceiling (ours of it) | others (ours of the best) | goal |\n|---|---|---|---|---|---|'
   const remarks = notes.map((note) => `\n- ${note}`).join('')
   const rows = figures.map((figure) => row(figure, true)).join('\n')
-  return `\n### ${processor}\n\n${when}\n${remarks === '' ? '' : `${remarks}\n`}\n${head}\n${rows}\n`
+  return `\n### ${processor}: ${description.split(', ')[1]}\n\n${when}\n${remarks === '' ? '' : `${remarks}\n`}\n${head}\n${rows}\n`
 }
 
 function gpuPart({ commit, date, gpu, driver, cuda, figures }) {
