@@ -135,6 +135,11 @@ void test_matmul(cpu::CpuOps& ops) {
     test_together(ops, random, type, Invariance::many_rows);
   }
 
+  // Strips and several blocks of k, also of pairs, which are half as many; weights in bf16 beside activations in f32.
+  one(ops, random, MatmulLayout::nt, 75, 1021, 2301, DType::bf16, DType::bf16, DType::bf16, true);
+  for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
+    one(ops, random, layout, 61, 1021, 1203, DType::f32, DType::bf16, DType::f32, false);
+
   // A row of a skinny product does not depend on the other rows.
   Tensor a = Tensor::normal(DType::f32, 8 * 100, random), b = Tensor::normal(DType::f32, 50 * 100, random);
   Tensor eight(DType::f32, 8 * 50), one_row(DType::f32, 50);

@@ -1,4 +1,7 @@
-/** The devices that a test of ops runs on: $ALMA_DEVICE, and of the CPU every instruction set that this processor has. */
+/**
+ * The devices that a test of ops runs on: $ALMA_DEVICE, and of the CPU every instruction set that this processor has; those that it lacks are
+ * emulated.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Device } from '../../lib/runtime/index.js'
 
@@ -8,7 +11,12 @@ export const deviceName: string = process.env.ALMA_DEVICE ?? 'cpu'
 export const emulated: boolean = deviceName === 'emulator' || process.env.ALMA_SMALL_TESTS === '1'
 
 const instructionSets: readonly (string | undefined)[] =
-  deviceName === 'cpu' ? Device.buildInformation().cpuInstructionSets : [undefined]
+  deviceName === 'cpu' ? instructionSetsToTest(Device.buildInformation().cpuInstructionSets) : [undefined]
+
+function instructionSetsToTest(available: readonly string[]): readonly string[] {
+  const prefix = 'emulated-'
+  return available.filter((name) => !(name.startsWith(prefix) && available.includes(name.slice(prefix.length))))
+}
 
 export function openDevice(threads?: number, instructionSet?: string): Device {
   return Device.open(deviceName, {
