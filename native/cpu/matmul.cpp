@@ -15,13 +15,16 @@ namespace {
 // Of a panel: kNR · kUnitsK floats stay in L1 (24 KiB) on AVX2. Zen 5 streams panels from L2 as fast as it multiplies; what costs there is every further
 // pass over C, so a part of k is as long as L2 (1 MiB) allows.
 constexpr int64_t kUnitsK = W == 16 ? 512 : 384;
-constexpr int64_t kOuterK = W == 16 ? kUnitsK : 2048;
+constexpr int64_t kOuterK = 2048;
 constexpr int64_t kOuterM = ceil_div(2048, kMR) * kMR;
 constexpr int64_t kOuterN = 2048;
 constexpr int64_t kTileM = ceil_div(W == 16 ? 112 : 96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (224, 144 KiB)
 constexpr int64_t kTileN = 8 * kNR;
 // Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
 constexpr int64_t kStripRows = W == 16 ? kOuterM : 512;
+// Rows of C up to which a block has all of kOuterK where b lies along k, so that its rows are read from one end to the other. With more rows, and
+// where b lies across k, it has a part on AVX-512: what it needs of a should stay in L2 from panel to panel.
+constexpr int64_t kLongRows = 256;
 constexpr int64_t kLeastStrip = 2 * kNR;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
@@ -262,9 +265,15 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   const int64_t wanted = 4 * pool.threads(), strip = tile_columns(strips_n, 1, wanted);
   const bool in_strips = min(problem.m, kOuterM) <= kStripRows && ceil_div(strips_n, strip) >= wanted;
   const int64_t outer_n = in_strips ? strips_n : kOuterN;
-  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n),
-                block_k = min(problem.k, kOuterK * kUnit);
-  const int64_t max_units = ceil_div(block_k, kUnit);
+  const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n);
+  // Units of the block that begins at k0. Parts of k depend on k alone, whether a block has one of them or all.
+  const bool long_blocks = W != 16 || (problem.b_along_k && problem.m <= kLongRows);
+  const auto units_at = [&](int64_t k0) {
+    const int64_t outer = kOuterK * kUnit, begin = k0 / outer * outer;
+    const int64_t units = ceil_div(min(outer, problem.k - begin), kUnit);
+    return long_blocks ? units : min(part_of(units), units - (k0 - begin) / kUnit);
+  };
+  const int64_t max_units = min(ceil_div(problem.k, kUnit), long_blocks ? kOuterK : kUnitsK);
   const int64_t floats_a = ceil_div(block_m, kMR) * panel_stride(max_units, kMR);
   const int64_t floats_b = in_strips ? 0 : ceil_div(block_n, kNR) * panel_stride(max_units, kNR);
   const int64_t floats_c = convert ? block_m * block_n : 0;
@@ -275,11 +284,10 @@ void multiply(ThreadPool& pool, const Problem& problem) {
 
   for (int64_t j0 = 0; j0 < problem.n; j0 += outer_n)
     for (int64_t i0 = 0; i0 < problem.m; i0 += kOuterM)
-      for (int64_t k0 = 0; k0 < problem.k; k0 += kOuterK * kUnit) {
-        const int64_t elements = min(kOuterK * kUnit, problem.k - k0);
-        const Block block{
-            i0, j0, k0, min(kOuterM, problem.m - i0), min(outer_n, problem.n - j0), ceil_div(elements, kUnit)};
-        const Result result{problem, block, wide_c, k0 + elements == problem.k};
+      for (int64_t k0 = 0, units; k0 < problem.k; k0 += units * kUnit) {
+        units = units_at(k0);
+        const Block block{i0, j0, k0, min(kOuterM, problem.m - i0), min(outer_n, problem.n - j0), units};
+        const Result result{problem, block, wide_c, k0 + units * kUnit >= problem.k};
         const Panels a{packed_a, panel_stride(block.units, kMR)}, b{packed_b, panel_stride(block.units, kNR)};
         const int64_t panels_a = ceil_div(block.m, kMR),
                       group_a = panels_at_a_time<kMR>(problem.a_along_k, block.units);
