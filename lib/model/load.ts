@@ -125,7 +125,7 @@ export function createLlama(device: Device, config: LlamaConfig, options: Create
   return new LlamaForCausalLM(device, config, tensors, activationDtypeOf(device, dtype))
 }
 
-/** The CPU computes in f32 whatever the weights are stored as; a GPU in the weights' dtype. */
+/** f32 on the CPU, whatever the weights are stored as (products may round them to bf16 beside such weights); on a GPU the weights' dtype. */
 function activationDtypeOf(device: Device, dtype: DType): DType {
   return device.name === 'cpu' ? 'f32' : dtype
 }

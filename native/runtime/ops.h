@@ -91,7 +91,8 @@ struct IncrementArgs {
 
 // c[m, n] (+)= op(a) · op(b):
 //   nn: a[m, k] · b[k, n]     nt: a[m, k] · b[n, k]ᵀ     tn: a[k, m]ᵀ · b[k, n]
-// a and b float tensors of any mix of dtypes, c a float tensor, accumulation in f32. c overlaps neither a nor b.
+// a and b float tensors of any mix of dtypes, c a float tensor, accumulation in f32. c overlaps neither a nor b. Beside bf16 an f32 operand may be
+// rounded to bf16 (AVX512-BF16; not with few_rows).
 // invariance: the rows are those of c; only with nt, and without accumulate.
 enum class MatmulLayout : uint8_t { nn = 0, nt = 1, tn = 2 };
 struct MatmulArgs {
