@@ -18,8 +18,8 @@ export interface MatmulOptions {
 const layoutCode = { nn: 0, nt: 1, tn: 2 } as const
 
 /**
- * Matrix product, accumulated in f32. The result has the dtype of `a` unless `out` is given. Where one operand is bf16 and the device multiplies
- * pairs of bf16, the other one is rounded to bf16, but not with `invariance: 'fewRows'`.
+ * Matrix product, accumulated in f32. The result has the dtype of `a` unless `out` is given. Where the device multiplies pairs of bf16, an operand
+ * in f32 beside one in bf16 may be rounded to bf16; not with `invariance: 'fewRows'`.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { layout = 'nn', accumulate = false, invariance = 'none' } = options
