@@ -3,9 +3,6 @@
 #pragma once
 
 #include "simd.h"
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
 
 namespace alma::cpu::ALMA_ISA {
 

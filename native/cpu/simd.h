@@ -8,6 +8,9 @@
 #include <cstdint>
 
 #include "../runtime/dtype.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #if !defined(ALMA_ISA) || !defined(ALMA_SIMD_WIDTH)
 #error "the build defines ALMA_ISA (a namespace) and ALMA_SIMD_WIDTH (f32 lanes)"
@@ -241,14 +244,45 @@ ALMA_INLINE F unzip_odd(F a, F b) {
 #endif
 }
 
+#if defined(__AVX512F__) && ALMA_SIMD_WIDTH == 16
+constexpr __mmask16 kAllLanes =
+    0xffff;  // without a mask GCC 12 warns of a value in its own header that is not initialised
+#endif
+
+// x between two numbers; NaN stays NaN.
+ALMA_INLINE F within(float low, F x, float high) {
+#if defined(__AVX512F__) && ALMA_SIMD_WIDTH == 16
+  const __m512 below = _mm512_maskz_min_ps(kAllLanes, _mm512_set1_ps(high), reinterpret_cast<__m512>(x));
+  return reinterpret_cast<F>(_mm512_maskz_max_ps(kAllLanes, _mm512_set1_ps(low), below));
+#elif defined(__AVX2__) && ALMA_SIMD_WIDTH == 8
+  const __m256 below = _mm256_min_ps(_mm256_set1_ps(high), reinterpret_cast<__m256>(x));
+  return reinterpret_cast<F>(_mm256_max_ps(_mm256_set1_ps(low), below));
+#else
+  x = x > high ? splat(high) : x;
+  return x < low ? splat(low) : x;
+#endif
+}
+
+// p · 2ⁿ, where `shifted` is n + kShift and n reaches −151 and 128, outside the exponents of normal numbers.
+constexpr float kShift = 12582912.0f;  // 1.5 · 2²³: adding it rounds to an integer
+ALMA_INLINE F times_power_of_2(F p, F shifted) {
+#if defined(__AVX512F__) && ALMA_SIMD_WIDTH == 16
+  return reinterpret_cast<F>(
+      _mm512_maskz_scalef_ps(kAllLanes, reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(shifted - kShift)));
+#else
+  const I exponent = reinterpret_cast<I>(shifted) - 0x4b400000;
+  const I first = exponent >> 1;
+  const I second = exponent - first;
+  return p * reinterpret_cast<F>((first + 127) << 23) * reinterpret_cast<F>((second + 127) << 23);
+#endif
+}
+
 // exp, at most 1.01 ulp (measured on every seventh f32); 0 below −104, infinity above 88.73, NaN for NaN.
 // Cody–Waite reduction to |r| ≤ ln 2 / 2 and the minimax polynomial of Cephes' expf.
 ALMA_INLINE F exp(F x) {
-  x = x > 89.0f ? splat(89.0f) : x;
-  x = x < -105.0f ? splat(-105.0f) : x;
-  const F magic = splat(12582912.0f);  // 1.5 · 2²³: adding it rounds to an integer
-  const F shifted = x * 1.44269504088896341f + magic;
-  const F n = shifted - magic;
+  x = within(-105.0f, x, 89.0f);
+  const F shifted = x * 1.44269504088896341f + kShift;
+  const F n = shifted - kShift;
   F r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   F p = splat(1.9875691500e-4f);
@@ -258,11 +292,7 @@ ALMA_INLINE F exp(F x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  // 2ⁿ in two factors: n reaches −151 and 128, outside the exponents of normal numbers.
-  const I exponent = reinterpret_cast<I>(shifted) - 0x4b400000;
-  const I first = exponent >> 1;
-  const I second = exponent - first;
-  return p * reinterpret_cast<F>((first + 127) << 23) * reinterpret_cast<F>((second + 127) << 23);
+  return times_power_of_2(p, shifted);
 }
 
 }  // namespace alma::cpu::ALMA_ISA
