@@ -2,7 +2,8 @@
 // register block from panels that stay in cache.
 //
 // Each call works in blocks of at most kOuterM × kOuterN × kOuterK. Of a block, first all panels are packed (by all threads),
-// then its tiles are computed (by all threads): two meetings a block. With few rows of C each thread packs its columns of b itself.
+// then its tiles are computed (by all threads): two meetings a block. With few rows of C, on AVX-512 with any number of them, each
+// thread packs its columns of b itself.
 // An element of C adds its products in an order that depends on k alone, so neither threads nor tile sizes change the bits.
 #include "matmul_pack.h"
 #include "matmul_skinny.h"
@@ -259,7 +260,7 @@ template <class Product, int64_t kUnit>
 void multiply(ThreadPool& pool, const Problem& problem) {
   const Phases phases{pool, problem.m * problem.n * problem.k < kSerialWork};
   const bool convert = problem.c.dtype == DType::bf16;
-  // For few rows of C, what a thread needs of b is packed when it is needed: it stays in L2, and b is read once instead of being written and
+  // In strips what a thread needs of b is packed when it is needed: it stays in L2, and b is read once instead of being written and
   // read again as panels.
   const int64_t strips_n = convert ? min(problem.n, kOuterN) : problem.n;
   const int64_t wanted = 4 * pool.threads(), strip = tile_columns(strips_n, 1, wanted);

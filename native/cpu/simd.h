@@ -245,8 +245,8 @@ ALMA_INLINE F unzip_odd(F a, F b) {
 }
 
 #if defined(__AVX512F__) && ALMA_SIMD_WIDTH == 16
-constexpr __mmask16 kAllLanes =
-    0xffff;  // without a mask GCC 12 warns of a value in its own header that is not initialised
+// Without a mask GCC 12 warns of a value in its own header that is not initialised.
+constexpr __mmask16 kAllLanes = 0xffff;
 #endif
 
 // x between two numbers; NaN stays NaN.
