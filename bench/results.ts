@@ -29,10 +29,9 @@ export async function writeResults(
   await writeFile(file, `${JSON.stringify(results, null, 2)}\n`)
 }
 
-/** `cpu-avx2`: processors by instruction set, since the kernels differ; `nvidia-h200`. */
+/** `cpu-avx2`: processors by instruction set, since the kernels differ; `cuda-0`. */
 function deviceSlug({ name, description }: Device): string {
-  const kind = name === 'cpu' ? `cpu-${description.split(', ')[1]}` : description.split(', ')[0]
-  return (kind ?? name).toLowerCase().replace(/[^a-z0-9]+/g, '-')
+  return name === 'cpu' ? `cpu-${description.split(', ')[1]}` : name.replace(':', '-')
 }
 
 function gitCommit(): string | null {

@@ -22,7 +22,7 @@ constexpr int64_t kOuterN = 2048;
 constexpr int64_t kTileM = ceil_div(W == 16 ? 112 : 96, kMR) * kMR;  // · kUnitsK floats of a stay in L2 (224, 144 KiB)
 constexpr int64_t kTileN = 8 * kNR;
 // Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
-constexpr int64_t kStripRows = W == 16 ? kOuterM : 512;
+constexpr int64_t kStripRows = W == 16 ? INT64_MAX : 512;
 // Rows of C up to which a block has all of kOuterK where b lies along k, so that its rows are read from one end to the other. With more rows, and
 // where b lies across k, it has a part on AVX-512: what it needs of a should stay in L2 from panel to panel.
 constexpr int64_t kLongRows = 256;
@@ -264,7 +264,7 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   // read again as panels.
   const int64_t strips_n = convert ? min(problem.n, kOuterN) : problem.n;
   const int64_t wanted = 4 * pool.threads(), strip = tile_columns(strips_n, 1, wanted);
-  const bool in_strips = min(problem.m, kOuterM) <= kStripRows && ceil_div(strips_n, strip) >= wanted;
+  const bool in_strips = problem.m <= kStripRows && ceil_div(strips_n, strip) >= wanted;
   const int64_t outer_n = in_strips ? strips_n : kOuterN;
   const int64_t block_m = min(problem.m, kOuterM), block_n = min(problem.n, outer_n);
   // Units of the block that begins at k0. Parts of k depend on k alone, whether a block has one of them or all.
