@@ -38,17 +38,84 @@ ALMA_INLINE float online_softmax(float* scores, int64_t valid, int64_t keys, flo
   return factor;
 }
 
+// The stacked row r.
 template <class T>
-void finish_row(const AttentionArgs& args, int64_t token, int64_t head, const float* accumulated, float highest,
-                float total) {
-  const AttentionShape& shape = args.shape;
-  T* out = pointer<T>(args.out, (token * shape.heads + head) * shape.head_dim);
+void finish_row(const AttentionArgs& args, const Sequence& sequence, int64_t kv_head, int64_t r,
+                const float* accumulated, float highest, float total) {
+  const int64_t d = args.shape.head_dim, row = query_row(args.shape, sequence, kv_head, r);
+  T* out = pointer<T>(args.out, row * d);
   const bool empty = total == 0 && highest == -__builtin_inff();
   const float inverse = empty ? 0.0f : 1.0f / total;
-  for_lanes(shape.head_dim,
+  for_lanes(d,
             [&](int64_t i, int lanes) ALMA_LAMBDA { store(out + i, load(accumulated + i, lanes) * inverse, lanes); });
-  if (args.log_sum_exp.data)
-    pointer<float>(args.log_sum_exp)[token * shape.heads + head] = empty ? -__builtin_inff() : highest + logf(total);
+  if (args.log_sum_exp.data) pointer<float>(args.log_sum_exp)[row] = empty ? -__builtin_inff() : highest + logf(total);
+}
+
+// The softmax state of a block of query rows. Sums stay vectors until the last key: W partial sums for each row.
+struct RowStates {
+  float *highest, *factor, *sums;
+  int32_t* limit;  // keys that the row may see
+
+  static constexpr int64_t kFloats = kQueryRows * (3 + W);
+  explicit RowStates(float* memory)
+      : highest(memory),
+        factor(memory + kQueryRows),
+        sums(memory + 2 * kQueryRows),
+        limit(reinterpret_cast<int32_t*>(memory + (2 + W) * kQueryRows)) {
+    for (int64_t r = 0; r < kQueryRows; ++r) {
+      highest[r] = -__builtin_inff();
+      factor[r] = 0;
+      store(sums + r * W, F{});
+    }
+  }
+};
+
+// Scores of a row before its maximum: body(j, score) for vectors of those that count.
+template <class Body>
+ALMA_INLINE void for_scores(const float* scores, int64_t valid, float other, const Body& body) {
+  if (valid == kKeys) {  // most blocks: a loop of known length
+#pragma GCC unroll 16
+    for (int64_t j = 0; j < kKeys; j += W) body(j, load(scores + j));
+  } else {
+    for (int64_t j = 0; j < valid; j += W) body(j, first_lanes(load(scores + j), valid - j, splat(other)));
+  }
+}
+
+// The softmax of a block of scores after those before it (online): scores become exp(s − maximum), `factor` is what the sums before are to be
+// multiplied by. First all maxima, then all factors, then the rest: rows follow each other without waiting for one number. `fetch` is called
+// for each row, to ask for memory meanwhile.
+template <class Fetch>
+ALMA_INLINE void softmax_block(const RowStates& states, int64_t rows, int64_t k0, int64_t keys, float* scores,
+                               const Fetch& fetch) {
+  constexpr float kLowest = -__builtin_inff();
+  float before[kQueryRows];
+  const auto valid_of = [&](int64_t r) ALMA_LAMBDA { return max<int64_t>(0, min(keys, states.limit[r] - k0)); };
+  for (int64_t r = 0; r < rows; ++r) {
+    F best = splat(states.highest[r]);
+    for_scores(scores + r * kScoreStride, valid_of(r), kLowest,
+               [&](int64_t, F s) ALMA_LAMBDA { best = greater(s, best); });
+    before[r] = states.highest[r];
+    states.highest[r] = maximum(best);
+  }
+  for (int64_t r = 0; r < rows; r += W) {  // kQueryRows is no multiple of W: lanes beyond `rows` are not stored
+    const int lanes = static_cast<int>(min<int64_t>(W, rows - r));
+    const F was = load(before + r, lanes), is = load(states.highest + r, lanes);
+    store(states.factor + r, was == is ? splat(1) : exp(was - is), lanes);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    float* const row = scores + r * kScoreStride;
+    const int64_t valid = valid_of(r);
+    const F highest = splat(states.highest[r]);
+    F sums = load(states.sums + r * W) * states.factor[r];
+    fetch(r);
+    for_scores(row, valid, kLowest, [&](int64_t j, F s) ALMA_LAMBDA {
+      const F p = exp(s - highest);
+      store(row + j, p);
+      sums += p;
+    });
+    for (int64_t j = round_up(valid, W); j < keys; j += W) store(row + j, F{});
+    store(states.sums + r * W, sums);
+  }
 }
 
 template <class T>
@@ -58,57 +125,61 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, stride = round_up(d, kNR);
   const int64_t rows = min(kQueryRows, sequence.rows - first), padded = round_up(rows, kMR);
   const int64_t block = kQueryRows * stride;
-  float* memory = static_cast<float*>(pool.scratch(
+  float* const q = static_cast<float*>(pool.scratch(
       thread, kThreadSlot,
       sizeof(float) *
-          static_cast<size_t>(2 * block + 2 * kKeys * stride + kQueryRows * kScoreStride + 2 * kQueryRows)));
-  float* const q = memory;
+          static_cast<size_t>(2 * block + 2 * kKeys * stride + kQueryRows * kScoreStride + RowStates::kFloats)));
   float* const out = q + block;
   float* const k_panels = out + block;
   float* const v_copy = k_panels + kKeys * stride;
   float* const scores = v_copy + kKeys * stride;
-  float* const highest = scores + kQueryRows * kScoreStride;
-  float* const total = highest + kQueryRows;
+  const RowStates states(scores + kQueryRows * kScoreStride);
 
   copy_query_rows(pointer<T>(args.q), shape, sequence, kv_head, first, rows, padded, shape.scale, q, stride);
   for (int64_t i = 0; i < padded * stride; ++i) out[i] = 0;
-  for (int64_t r = 0; r < rows; ++r) {
-    highest[r] = -__builtin_inff();
-    total[r] = 0;
-  }
+  for (int64_t r = 0; r < rows; ++r)
+    states.limit[r] = static_cast<int32_t>(sequence.limit(shape.causal, group, first + r));
   // v in place where the register block can read it as it is.
   const bool v_in_place = sizeof(T) == 4 && d % kNR == 0 && !sequence.blocks;
-  const int64_t last_key = sequence.limit(shape.causal, group, first + rows - 1);
+  const int64_t last_key = rows > 0 ? states.limit[rows - 1] : 0;
   for (int64_t k0 = 0; k0 < last_key; k0 += kKeys) {
-    const int64_t keys = min(kKeys, last_key - k0), key_row = sequence.k_begin + k0;
-    if (sequence.blocks) {
-      copy_key_rows(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, v_copy, stride);
-      transpose_rows(v_copy, stride, keys, d, k_panels);
-    } else {
-      transpose_rows(pointer<T>(args.k, (key_row * shape.kv_heads + kv_head) * d), shape.kv_heads * d, keys, d,
-                     k_panels);
-    }
+    const int64_t keys = min(kKeys, last_key - k0);
+    transpose_keys(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, k_panels);
     const BlockExtents extents(sequence, shape, first, rows, k0, keys);
     multiply_tiles(rows, extents.scores, q, stride, 1, k_panels, kNR, d * kNR, scores, kScoreStride, false);
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t valid = min(keys, sequence.limit(shape.causal, group, first + r) - k0);
-      const float factor = online_softmax(scores + r * kScoreStride, valid, keys, highest[r], total[r]);
-      if (factor != 1.0f)
-        for (int64_t i = 0; i < stride; i += W) store(out + r * stride + i, load(out + r * stride + i) * factor);
-    }
+    KeyRows next_keys(sequence, k0 + keys);
+    // Meanwhile the keys and values of the next block, or the rows that come out of the last one.
+    softmax_block(states, rows, k0, keys, scores, [&](int64_t r) ALMA_LAMBDA {
+      const int64_t key = k0 + kKeys + r;
+      if (k0 + kKeys >= last_key) {
+        prefetch_row_to_write(pointer<T>(args.out, query_row(shape, sequence, kv_head, first + r) * d), d);
+      } else if (r < kKeys && key < last_key) {
+        const int64_t at = (next_keys.next() * shape.kv_heads + kv_head) * d;
+        prefetch_row(pointer<T>(args.k, at), d);
+        prefetch_row(pointer<T>(args.v, at), d);
+      }
+    });
     const float* v = v_copy;
     int64_t v_stride = stride;
     if (v_in_place) {
-      v = pointer<float>(args.v, (key_row * shape.kv_heads + kv_head) * d);
+      v = pointer<float>(args.v, ((sequence.k_begin + k0) * shape.kv_heads + kv_head) * d);
       v_stride = shape.kv_heads * d;
     } else {
       copy_key_rows(pointer<T>(args.v), shape, sequence, kv_head, k0, keys, v_copy, stride);
     }
-    multiply_tiles(rows, extents.queries, scores, kScoreStride, 1, v, v_stride, kNR, out, stride, true);
+    for_tiles(rows, extents.queries, scores, kScoreStride, 1, v, v_stride, kNR,
+              [&](const F(&acc)[kMR][2], int64_t i, int64_t j) ALMA_LAMBDA {
+                float* const to = out + i * stride + j;
+#pragma GCC unroll 16
+                for (int r = 0; r < kMR; ++r) {
+                  store(to + r * stride, load(to + r * stride) * states.factor[i + r] + acc[r][0]);
+                  store(to + r * stride + W, load(to + r * stride + W) * states.factor[i + r] + acc[r][1]);
+                }
+              });
   }
   for (int64_t r = 0; r < rows; ++r)
-    finish_row<T>(args, sequence.q_begin + (first + r) / group, kv_head * group + (first + r) % group, out + r * stride,
-                  highest[r], total[r]);
+    finish_row<T>(args, sequence, kv_head, first + r, out + r * stride, states.highest[r],
+                  sum(load(states.sums + r * W)));
 }
 
 // scores[j] = q · k[at[j]] for `keys` keys: a sum of vectors for each, W of which are then added up by a transpose. The same rows
@@ -189,7 +260,8 @@ void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const
   for (int64_t k0 = 0; k0 < last_key; k0 += kNarrowKeys) {
     int64_t at[kNarrowKeys];  // of head 0 of each key
     const int64_t keys = min(kNarrowKeys, last_key - k0);
-    for (int64_t j = 0; j < keys; ++j) at[j] = sequence.key_row(k0 + j) * shape.kv_heads * d;
+    KeyRows key_rows(sequence, k0);
+    for (int64_t j = 0; j < keys; ++j) at[j] = key_rows.next() * shape.kv_heads * d;
     for (int64_t head = head_begin; head < head_end; ++head)
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t valid = min(keys, sequence.limit(shape.causal, group, row) - k0);
@@ -200,11 +272,8 @@ void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const
         add_values(scores, valid, pointer<T>(args.v, head * d), at, factor, out + r * stride, d);
       }
   }
-  for (int64_t r = 0; r < all; ++r) {
-    const int64_t row = r % rows;
-    finish_row<T>(args, sequence.q_begin + row / group, (head_begin + r / rows) * group + row % group, out + r * stride,
-                  highest[r], total[r]);
-  }
+  for (int64_t r = 0; r < all; ++r)
+    finish_row<T>(args, sequence, head_begin + r / rows, r % rows, out + r * stride, highest[r], total[r]);
 }
 
 // The two orders of summation. Where the caller leaves it open, rows to a kv head decide.

@@ -39,11 +39,14 @@ struct Memory {
 // rowsum(dO ∘ O) of every stacked row.
 template <class T>
 void compute_delta(const AttentionBackwardArgs& args, const Sequence& sequence, int64_t kv_head, float* delta) {
-  const int64_t d = args.shape.head_dim, heads = args.shape.heads, group = heads / args.shape.kv_heads;
+  const int64_t d = args.shape.head_dim;
+  const auto at = [&](int64_t r) ALMA_LAMBDA { return query_row(args.shape, sequence, kv_head, r) * d; };
   for (int64_t r = 0; r < sequence.rows; ++r) {
-    const int64_t at = ((sequence.q_begin + r / group) * heads + kv_head * group + r % group) * d;
-    const T* out = pointer<T>(args.out, at);
-    const T* dout = pointer<T>(args.dout, at);
+    const T* out = pointer<T>(args.out, at(r));
+    const T* dout = pointer<T>(args.dout, at(r));
+    const int64_t later = at(min(r + kRowsAhead, sequence.rows - 1));
+    prefetch_row(pointer<T>(args.out, later), d);
+    prefetch_row(pointer<T>(args.dout, later), d);
     F dots = {};
     for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { dots = load(out + i, lanes) * load(dout + i, lanes) + dots; });
     delta[r] = sum(dots);
@@ -83,12 +86,22 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
   compute_delta<T>(args, sequence, kv_head, m.delta);
   __builtin_memset(m.dq, 0, sizeof(float) * static_cast<size_t>(round_up(sequence.rows, kQueryRows) * stride));
 
+  // Where the gradients of this key go, and the key that is as far on as a block.
+  const auto prefetch_keys = [&](int64_t key) ALMA_LAMBDA {
+    const int64_t at = ((sequence.k_begin + key) * shape.kv_heads + kv_head) * d,
+                  later = at + kKeys * shape.kv_heads * d;
+    prefetch_row_to_write(pointer<T>(args.dk, at), d);
+    prefetch_row_to_write(pointer<T>(args.dv, at), d);
+    if (key + kKeys >= sequence.k_length) return;
+    prefetch_row(pointer<T>(args.k, later), d);
+    prefetch_row(pointer<T>(args.v, later), d);
+  };
   for (int64_t k0 = 0; k0 < sequence.k_length; k0 += kKeys) {
     const int64_t keys = min(kKeys, sequence.k_length - k0), key_row = sequence.k_begin + k0;
     const int64_t key_at = (key_row * shape.kv_heads + kv_head) * d, distance = shape.kv_heads * d;
     copy_key_rows(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, m.k, stride);
-    transpose_rows(pointer<T>(args.k, key_at), distance, keys, d, m.k_panels);
-    transpose_rows(pointer<T>(args.v, key_at), distance, keys, d, m.v_panels);
+    transpose_keys(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, m.k_panels);
+    transpose_keys(pointer<T>(args.v), shape, sequence, kv_head, k0, keys, m.v_panels);
     bool first_block = true;
     for (int64_t first = 0; first < sequence.rows; first += kQueryRows) {
       const int64_t rows = min(kQueryRows, sequence.rows - first), padded = round_up(rows, kMR);
@@ -99,10 +112,10 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
       multiply_tiles(rows, extents.scores, m.q, stride, 1, m.k_panels, kNR, d * kNR, m.p, kScoreStride, false);
       multiply_tiles(rows, extents.scores, m.dout, stride, 1, m.v_panels, kNR, d * kNR, m.ds, kScoreStride, false);
       for (int64_t r = 0; r < rows; ++r) {
-        const int64_t token = sequence.q_begin + (first + r) / group, head = kv_head * group + (first + r) % group;
         const int64_t valid = min(keys, sequence.limit(shape.causal, group, first + r) - k0);
+        if (first_block && r < keys) prefetch_keys(k0 + r);
         gradient_of_scores(m.p + r * kScoreStride, m.ds + r * kScoreStride, valid, keys,
-                           log_sum_exp[token * shape.heads + head], m.delta[first + r]);
+                           log_sum_exp[query_row(shape, sequence, kv_head, first + r)], m.delta[first + r]);
       }
       multiply_tiles(keys, extents.keys, m.p, 1, kScoreStride, m.dout, stride, kNR, m.dv, stride, !first_block);
       multiply_tiles(keys, extents.keys, m.ds, 1, kScoreStride, m.q, stride, kNR, m.dk, stride, !first_block);
@@ -119,10 +132,12 @@ void backward(ThreadPool& pool, int thread, const AttentionBackwardArgs& args, c
   }
 
   for (int64_t r = 0; r < sequence.rows; ++r) {
-    const int64_t token = sequence.q_begin + r / group, head = kv_head * group + r % group;
-    T* dq = pointer<T>(args.dq, (token * shape.heads + head) * d);
+    const auto dq = [&](int64_t row)
+                        ALMA_LAMBDA { return pointer<T>(args.dq, query_row(shape, sequence, kv_head, row) * d); };
+    prefetch_row_to_write(dq(min(r + kRowsAhead, sequence.rows - 1)), d);
+    T* const out = dq(r);
     for_lanes(d, [&](int64_t i, int lanes)
-                     ALMA_LAMBDA { store(dq + i, load(m.dq + r * stride + i, lanes) * shape.scale, lanes); });
+                     ALMA_LAMBDA { store(out + i, load(m.dq + r * stride + i, lanes) * shape.scale, lanes); });
   }
 }
 

@@ -4,9 +4,9 @@
 // Decoding one token then has `group` rows for each key it reads, not one.
 #pragma once
 
-#include "matmul_pack.h"
 #include "micro_kernel.h"
 #include "parallel.h"
+#include "transpose.h"
 
 namespace alma::cpu::ALMA_ISA {
 
@@ -20,18 +20,34 @@ struct Sequence {
   const int32_t* blocks;  // null: the keys lie one after the other
   int64_t block_size;
 
-  // Row of k and v of key j.
-  __attribute__((always_inline)) int64_t key_row(int64_t j) const {
-    const int64_t row = k_begin + j;
-    return blocks ? blocks[row / block_size] * block_size + row % block_size : row;
-  }
-
   // Keys that row r may see: the first `limit(r)`.
   __attribute__((always_inline)) int64_t limit(bool causal, int64_t group, int64_t row) const {
     if (!causal) return k_length;
     const int64_t seen = k_length - q_length + row / group + 1;
     return seen < 0 ? 0 : min(seen, k_length);
   }
+};
+
+// The rows of k and v of one key after the other, from `first` on.
+class KeyRows {
+ public:
+  KeyRows(const Sequence& sequence, int64_t first) : size_(sequence.block_size), row_(sequence.k_begin + first) {
+    if (sequence.blocks == nullptr) return;
+    block_ = sequence.blocks + row_ / size_;
+    row_ %= size_;
+  }
+  ALMA_LAMBDA int64_t next() {
+    if (block_ == nullptr) return row_++;
+    if (row_ == size_) {
+      ++block_;
+      row_ = 0;
+    }
+    return *block_ * size_ + row_++;
+  }
+
+ private:
+  const int32_t* block_ = nullptr;
+  int64_t size_, row_;  // with blocks: the row of *block_
 };
 
 // What the panels of a block of query rows need of a block of keys, and the other way round: causal attention leaves out about
@@ -72,6 +88,12 @@ static inline Sequence sequence_at(const AttentionShape& shape, int64_t i) {
           shape.block_size};
 }
 
+// Row of q of the stacked row r: of [total_q · heads].
+ALMA_INLINE int64_t query_row(const AttentionShape& shape, const Sequence& sequence, int64_t kv_head, int64_t r) {
+  const int64_t group = shape.heads / shape.kv_heads, token = group == 1 ? r : r / group;
+  return (sequence.q_begin + token) * shape.heads + kv_head * group + (r - token * group);
+}
+
 static inline void check_shape(const char* op, const AttentionShape& shape) {
   if (shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0) fail(op, "heads is not a multiple of kv_heads");
   const int32_t* cu = pointer<int32_t>(shape.cu_seqlens_q);
@@ -104,17 +126,29 @@ static inline int64_t attention_work(const AttentionShape& shape) {
 }
 constexpr int64_t kSerialAttention = 1 << 17;
 
+// The lines of memory of a row of a head. Rows of neighbouring tokens are far from each other and processors do not foresee them, so loops over
+// rows ask for one that comes kRowsAhead later.
+constexpr int64_t kRowsAhead = 8;
+template <class T>
+ALMA_INLINE void prefetch_row(const T* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + i, 0, 2);
+}
+template <class T>
+ALMA_INLINE void prefetch_row_to_write(const T* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + i, 1, 2);
+}
+
 // f32 copy of stacked query rows [first, first + rows) times `scale`, zero from `rows` to `padded` and from head_dim to stride.
 template <class T>
 static void copy_query_rows(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head,
                             int64_t first, int64_t rows, int64_t padded, float scale, float* out, int64_t stride) {
-  const int64_t group = shape.heads / shape.kv_heads, d = shape.head_dim;
+  const int64_t d = shape.head_dim;
   for (int64_t r = 0; r < padded; ++r) {
     float* row = out + r * stride;
     int64_t filled = 0;
     if (r < rows) {
-      const int64_t token = sequence.q_begin + (first + r) / group, head = kv_head * group + (first + r) % group;
-      const T* in = source + (token * shape.heads + head) * d;
+      const T* const in = source + query_row(shape, sequence, kv_head, first + r) * d;
+      prefetch_row(source + query_row(shape, sequence, kv_head, first + min(r + kRowsAhead, rows - 1)) * d, d);
       for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { store(row + i, load(in + i, lanes) * scale, lanes); });
       filled = d;
     }
@@ -127,19 +161,40 @@ template <class T>
 static void copy_key_rows(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head,
                           int64_t first, int64_t keys, float* out, int64_t stride) {
   const int64_t d = shape.head_dim;
+  KeyRows key_rows(sequence, first);
   for (int64_t j = 0; j < keys; ++j) {
-    const T* in = source + (sequence.key_row(first + j) * shape.kv_heads + kv_head) * d;
+    const T* in = source + (key_rows.next() * shape.kv_heads + kv_head) * d;
     float* row = out + j * stride;
     for_lanes(d, [&](int64_t i, int lanes) ALMA_LAMBDA { store(row + i, load(in + i, lanes), lanes); });
     for (int64_t i = d; i < stride; ++i) row[i] = 0;
   }
 }
 
-// Panels [keys / kNR][head_dim][kNR]: the transpose of `keys` rows of k or v of one head, which lie `distance` apart.
+// Panels [keys / kNR][head_dim][kNR]: the transpose of `keys` rows of k or v of one head, from key `first` of the sequence on. What stands for
+// keys that are not there is no number that counts.
 template <class T>
-static void transpose_rows(const T* first, int64_t distance, int64_t keys, int64_t d, float* out) {
-  const Operand<T> rows{first, distance, keys, d, true};
-  for (int64_t j = 0; j < keys; j += kNR) pack_panels<kNR, SingleUnits>(rows, j, 1, 0, d, out + j * d);
+static void transpose_keys(const T* source, const AttentionShape& shape, const Sequence& sequence, int64_t kv_head,
+                           int64_t first, int64_t keys, float* out) {
+  const int64_t d = shape.head_dim;
+  KeyRows key_rows(sequence, first);
+  for (int64_t j = 0; j < keys; j += W) {
+    const T* rows[W];
+    for (int i = 0; i < W; ++i)
+      rows[i] = j + i < keys ? source + (key_rows.next() * shape.kv_heads + kv_head) * d : rows[i - 1];
+    float* const panel = out + j / kNR * kNR * d + j % kNR;
+    for_lanes(d, [&](int64_t p, int lanes) ALMA_LAMBDA {
+      F block[W];
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) block[i] = load(rows[i] + p, lanes);
+      transpose(block);
+      if (lanes == W) {
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i) store(panel + (p + i) * kNR, block[i]);
+      } else {
+        for (int i = 0; i < lanes; ++i) store(panel + (p + i) * kNR, block[i]);
+      }
+    });
+  }
 }
 
 ALMA_INLINE float exp_scalar(float x) { return exp(splat(x))[0]; }

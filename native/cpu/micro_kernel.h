@@ -85,12 +85,11 @@ struct Extent {
   int64_t cols, k_begin, k_end;
 };
 
-// c[rows, …] (+)= a · b in scratch memory, extents[i] for the rows [i · kMR, (i + 1) · kMR). rows is rounded up to kMR and cols
-// to kNR, and all three have room for that. b_panel is the distance between column blocks of b: kNR in a row-major b, k · kNR
-// in packed panels.
-static inline void multiply_tiles(int64_t rows, const Extent* extents, const float* a, int64_t row_stride, int64_t step,
-                                  const float* b, int64_t b_stride, int64_t b_panel, float* c, int64_t c_stride,
-                                  bool add) {
+// The products of panels of kMR rows of a with panels of kNR columns of b, extents[i] for the rows [i · kMR, (i + 1) · kMR); put(acc, i, j) takes
+// that of row i and column j. b_panel is the distance between column blocks of b: kNR in a row-major b, k · kNR in packed panels.
+template <class Put>
+ALMA_INLINE void for_tiles(int64_t rows, const Extent* extents, const float* a, int64_t row_stride, int64_t step,
+                           const float* b, int64_t b_stride, int64_t b_panel, const Put& put) {
   bool more = true;
   for (int64_t j = 0; more; j += kNR) {
     more = false;
@@ -101,9 +100,18 @@ static inline void multiply_tiles(int64_t rows, const Extent* extents, const flo
       F acc[kMR][2];
       multiply_block(extent.k_end - extent.k_begin, a + i * row_stride + extent.k_begin * step, row_stride, step,
                      b + j / kNR * b_panel + extent.k_begin * b_stride, b_stride, acc);
-      store_block(acc, c + i * c_stride + j, c_stride, add);
+      put(acc, i, j);
     }
   }
+}
+
+// c[rows, …] (+)= a · b in scratch memory. rows is rounded up to kMR and cols to kNR, and all three have room for that.
+static inline void multiply_tiles(int64_t rows, const Extent* extents, const float* a, int64_t row_stride, int64_t step,
+                                  const float* b, int64_t b_stride, int64_t b_panel, float* c, int64_t c_stride,
+                                  bool add) {
+  for_tiles(rows, extents, a, row_stride, step, b, b_stride, b_panel,
+            [&](const F(&acc)[kMR][2], int64_t i, int64_t j)
+                ALMA_LAMBDA { store_block(acc, c + i * c_stride + j, c_stride, add); });
 }
 
 }  // namespace alma::cpu::ALMA_ISA
