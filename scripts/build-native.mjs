@@ -23,8 +23,9 @@ export function buildNative(args = []) {
   if (!configured) rmSync(tree, { recursive: true, force: true })
   const cmakeJs = resolveBin('cmake-js')
   // The AVX-512 kernels compiled for AVX2 as well, and the CUDA backend for the emulator: the tests then run their logic on any
-  // x64 machine.
-  const options = ['--out', tree, '--CDALMA_NATIVE_EMULATED_ISA=ON', '--CDALMA_NATIVE_EMULATOR=ON', ...args]
+  // x64 machine. The kernels' own test programs come with them.
+  const tests = ['EMULATED_ISA', 'EMULATOR', 'TESTS'].map((option) => `--CDALMA_NATIVE_${option}=ON`)
+  const options = ['--out', tree, ...tests, ...args]
   if (configured && args.length > 0) {
     const status = runNode(cmakeJs, ['configure', ...options], { env: buildEnvironment() })
     if (status !== 0) return status

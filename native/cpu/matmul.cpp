@@ -5,6 +5,7 @@
 // then its tiles are computed (by all threads): two meetings a block. With few rows of C, on AVX-512 with any number of them, each
 // thread packs its columns of b itself.
 // An element of C adds its products in an order that depends on k alone, so neither threads nor tile sizes change the bits.
+#include "matmul_columns.h"
 #include "matmul_pack.h"
 #include "matmul_skinny.h"
 #include "micro_kernel.h"
@@ -26,6 +27,9 @@ constexpr int64_t kStripRows = W == 16 ? INT64_MAX : 512;
 // Rows of C up to which a block has all of kOuterK where b lies along k, so that its rows are read from one end to the other. With more rows, and
 // where b lies across k, it has a part on AVX-512: what it needs of a should stay in L2 from panel to panel.
 constexpr int64_t kLongRows = 256;
+// Rows of C up to which the rows of the next panel of b, where they lie along k, are asked for from within the register block: multiplying takes about
+// as long as reading them does. With more rows it costs more than it gains.
+constexpr int64_t kFetchRows = W == 16 ? 256 : 64;
 constexpr int64_t kLeastStrip = 2 * kNR;
 constexpr int64_t kSerialWork =
     1 << 17;  // multiply-adds: under about 5 µs on one thread, less than it takes to wake another
@@ -39,9 +43,18 @@ void pack(const void* operand, int64_t first, int64_t panels, int64_t k_begin, i
   pack_panels<R, Units>(*static_cast<const Operand<T>*>(operand), first, panels, k_begin, units, out);
 }
 
+// multiply_columns of matmul_columns.h.
+using Columns = void (*)(const void* operand, const ColumnsArgs& args);
+
+template <class Product, class Units, class T>
+void columns(const void* operand, const ColumnsArgs& args) {
+  multiply_columns<Product, Units>(*static_cast<const Operand<T>*>(operand), args);
+}
+
 struct Problem {
   const void *a, *b;  // Operand
   Pack pack_a, pack_b;
+  Columns columns;
   TensorRef data_b, c;
   bool a_along_k, b_along_k;
   int64_t m, n, k;
@@ -65,10 +78,11 @@ void convert_tile(const float* from, int64_t from_stride, bf16* to, int64_t to_s
 
 // The first `rows` rows of a block, from panels. Few rows take fewer registers.
 template <class Product>
-ALMA_INLINE void multiply_rows(int64_t rows, int64_t depth, const float* a, const float* b, F (&acc)[kMR][2]) {
-  if (rows > 2 * kMR / 3) return multiply_block<Product>(depth, a, 1, kMR, b, kNR, acc);
-  if (rows > kMR / 3) return multiply_block<Product, 2 * kMR / 3>(depth, a, 1, kMR, b, kNR, acc);
-  multiply_block<Product, kMR / 3>(depth, a, 1, kMR, b, kNR, acc);
+ALMA_INLINE void multiply_rows(int64_t rows, int64_t depth, const float* a, const float* b, F (&acc)[kMR][2],
+                               Prefetch* later) {
+  if (rows > 2 * kMR / 3) return multiply_block<Product>(depth, a, 1, kMR, b, kNR, acc, later);
+  if (rows > kMR / 3) return multiply_block<Product, 2 * kMR / 3>(depth, a, 1, kMR, b, kNR, acc, later);
+  multiply_block<Product, kMR / 3>(depth, a, 1, kMR, b, kNR, acc, later);
 }
 
 // Panels of an operand, `stride` floats apart.
@@ -79,8 +93,8 @@ struct Panels {
 };
 
 // c[rows, cols] = or += the products of `depth` units: of what a tile needs of b each panel stays in L1 for all of a's. `next` is what is read
-// after this, or null.
-template <class Product>
+// after this, or null. `later` is asked for a share with each block of registers, or for a small one with each unit.
+template <class Product, bool kEachUnit = false>
 void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows, int64_t cols, float* c,
                    int64_t c_stride, bool add, const float* next, Prefetch& later) {
   for (int64_t j = 0; j < cols; j += kNR) {
@@ -92,12 +106,12 @@ void compute_depth(const Panels& a, const Panels& b, int64_t depth, int64_t rows
     for (int64_t i = 0; i < rows; i += kMR) {
       for (const char *line = ahead, *end = ahead + piece; line < end; line += 64) __builtin_prefetch(line, 0, 2);
       ahead += piece;
-      later.some();
       float* out = c + i * c_stride + j;
       for (int row = 0; row < kMR; ++row)
         for (int at = 0; at < kNR; at += 16) __builtin_prefetch(out + row * c_stride + at, 1);
       F acc[kMR][2];
-      multiply_rows<Product>(rows - i, depth, a.data + i / kMR * a.stride, b_panel, acc);
+      if (!kEachUnit) later.some();
+      multiply_rows<Product>(rows - i, depth, a.data + i / kMR * a.stride, b_panel, acc, kEachUnit ? &later : nullptr);
       if (rows - i >= kMR && cols - j >= kNR) {
         store_block(acc, out, c_stride, add);
       } else {
@@ -198,44 +212,79 @@ struct Phases {
 // k, a piece is a panel: its rows are read from one end to the other, as processors foresee it. Where it lies across k, a piece is all columns
 // of a strip, in a part of k.
 template <class Product, int64_t kUnit>
-void multiply_strips(const Phases& phases, const Problem& problem, const Block& block, const Panels& a,
-                     const Strips& strips, const Result& result) {
-  const int64_t count = strips.count(), part = part_of(block.units);
+struct StripProduct {
+  const Phases& phases;
+  const Problem& problem;
+  const Block& block;
+  const Panels& a;
+  const Strips& strips;
+  const Result& result;
+  const int64_t count = strips.count(), part = part_of(block.units), size = element_size(problem.data_b);
   const bool whole = problem.b_along_k;
   const int64_t width = whole ? kNR : strips.widest;
-  // Rows of b that come next, where they lie across k: their few bytes each would be waited for. The next strip of this thread is likely to be
-  // as far on as there are threads.
-  const auto prefetch = [&](int64_t chunk, int64_t unit, int64_t calls) {
-    if (unit >= block.units) {
-      unit = 0;
-      chunk += strips.threads;
+  const bool each_unit = whole && problem.m <= kFetchRows;
+
+  void compute(int64_t chunk, int thread) const {
+    const int64_t begin = strips.begin_of(chunk), end = strips.end_of(begin);
+    if (whole && block.m <= kColumnsRows) {
+      const Tile tile = result.tile(0, begin);
+      problem.columns(problem.b, {block.j0 + begin, end - begin, block.k0, block.units, part, a.data, block.m, tile.c,
+                                  tile.stride, tile.add});
+      return result.finish(0, block.m, begin, end - begin);
     }
-    if (whole || chunk >= count) return Prefetch{};
-    const int64_t col = strips.begin_of(chunk), k = block.k0 + unit * kUnit, size = element_size(problem.data_b);
-    return Prefetch(pointer<char>(problem.data_b, (k * problem.n + block.j0 + col) * size),
-                    min(part * kUnit, problem.k - k), (strips.end_of(col) - col) * size, problem.n * size, calls);
-  };
-  phases.run(count, [&](int64_t chunk, int thread) {
     float* const packed = static_cast<float*>(phases.pool.scratch(
         thread, kThreadSlot, sizeof(float) * ceil_div(width, kNR) * panel_stride(whole ? block.units : part, kNR)));
-    const int64_t begin = strips.begin_of(chunk), end = strips.end_of(begin);
     for (int64_t col = begin; col < end; col += width) {
       const int64_t cols = min(width, end - col), panels = ceil_div(cols, kNR);
+      Prefetch later;
       for (int64_t u = 0; u < block.units; u += part) {
         const int64_t depth = min(part, block.units - u), units = whole ? block.units : depth;
         if (!whole || u == 0) problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, units, packed);
+        if (!whole) later = further_along_k(chunk, col, u + depth);
+        if (each_unit && u == 0) later = next_columns(chunk, col);
         const Panels b{whole ? packed + u * kNR : packed, panel_stride(units, kNR)};
-        Prefetch later = prefetch(chunk, u + depth, ceil_div(block.m, kMR) * panels);
         for (int64_t row = 0; row < block.m; row += kTileM) {
           const Tile tile = result.tile(row, col);
-          compute_depth<Product>(a.from(row / kMR, u * kMR), b, depth, min(kTileM, block.m - row), cols, tile.c,
-                                 tile.stride, tile.add || u > 0, nullptr, later);
+          const auto multiply = each_unit ? compute_depth<Product, true> : compute_depth<Product>;
+          multiply(a.from(row / kMR, u * kMR), b, depth, min(kTileM, block.m - row), cols, tile.c, tile.stride,
+                   tile.add || u > 0, nullptr, later);
         }
       }
       result.finish(0, block.m, col, cols);
     }
-  });
-}
+  }
+
+  // The strip that this thread is likely to compute next.
+  int64_t next_strip(int64_t chunk) const { return chunk + strips.threads; }
+
+  // What is packed after this part where b lies across k, whose rows have a few bytes each: the next part, or the next strip.
+  Prefetch further_along_k(int64_t chunk, int64_t col, int64_t unit) const {
+    const int64_t blocks = ceil_div(block.m, kMR) * ceil_div(strips.end_of(col) - col, kNR);
+    if (unit >= block.units) {
+      unit = 0;
+      chunk = next_strip(chunk);
+      if (chunk >= count) return {};
+      col = strips.begin_of(chunk);
+    }
+    const int64_t k = block.k0 + unit * kUnit;
+    return Prefetch(pointer<char>(problem.data_b, (k * problem.n + block.j0 + col) * size),
+                    min(part * kUnit, problem.k - k), (strips.end_of(col) - col) * size, problem.n * size, blocks);
+  }
+
+  // What is packed after a panel where b lies along k: the rows of the next one, or of the next strip's first.
+  Prefetch next_columns(int64_t chunk, int64_t col) const {
+    const int64_t calls = ceil_div(block.m, kMR) * block.units;
+    col += width;
+    if (col >= strips.end_of(strips.begin_of(chunk))) {
+      chunk = next_strip(chunk);
+      if (chunk >= count) return {};
+      col = strips.begin_of(chunk);
+    }
+    const int64_t bytes = min(block.units * kUnit, problem.k - block.k0) * size;
+    return Prefetch(pointer<char>(problem.data_b, (block.j0 + col) * problem.k * size + block.k0 * size),
+                    min(width, block.n - col), bytes, problem.k * size, calls);
+  }
+};
 
 // The tiles of a block whose operands are both packed.
 template <class Product>
@@ -307,7 +356,9 @@ void multiply(ThreadPool& pool, const Problem& problem) {
           }
         });
         if (in_strips) {
-          multiply_strips<Product, kUnit>(phases, problem, block, a, Strips{block.n, strip, pool.threads()}, result);
+          const Strips strips{block.n, strip, pool.threads()};
+          const StripProduct<Product, kUnit> product{phases, problem, block, a, strips, result};
+          phases.run(product.count, [&](int64_t chunk, int thread) { product.compute(chunk, thread); });
         } else {
           multiply_packed<Product>(phases, block, a, b, result);
         }
@@ -343,17 +394,19 @@ void multiply_one(ThreadPool& pool, const MatmulArgs& args) {
       const bool a_along_k = args.layout != MatmulLayout::tn, b_along_k = args.layout == MatmulLayout::nt;
       const Operand<TA> a{pointer<TA>(args.a), a_along_k ? args.k : args.m, args.m, args.k, a_along_k};
       const Operand<TB> b{pointer<TB>(args.b), b_along_k ? args.k : args.n, args.n, args.k, b_along_k};
-      const auto problem = [&](Pack pack_a, Pack pack_b) {
-        return Problem{&a,        &b,        pack_a, pack_b, args.b, args.c,
-                       a_along_k, b_along_k, args.m, args.n, args.k, args.accumulate};
+      const auto problem = [&](Pack pack_a, Pack pack_b, Columns columns) {
+        return Problem{&a,        &b,        pack_a, pack_b, columns, args.b,         args.c,
+                       a_along_k, b_along_k, args.m, args.n, args.k,  args.accumulate};
       };
 #if defined(ALMA_BF16_DOT)
       if constexpr (sizeof(TA) == 2 || sizeof(TB) == 2) {
-        multiply<Bf16Product, 2>(pool, problem(pack<kMR, PairUnits, TA>, pack<kNR, PairUnits, TB>));
+        multiply<Bf16Product, 2>(
+            pool, problem(pack<kMR, PairUnits, TA>, pack<kNR, PairUnits, TB>, columns<Bf16Product, PairUnits, TB>));
         return;
       }
 #endif
-      multiply<F32Product, 1>(pool, problem(pack<kMR, SingleUnits, TA>, pack<kNR, SingleUnits, TB>));
+      multiply<F32Product, 1>(
+          pool, problem(pack<kMR, SingleUnits, TA>, pack<kNR, SingleUnits, TB>, columns<F32Product, SingleUnits, TB>));
     });
   });
 }

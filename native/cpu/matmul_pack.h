@@ -57,17 +57,28 @@ struct RowVectors {
   static constexpr int64_t kElements = kCount * Units::kSize;
   static constexpr int64_t kLine = max<int64_t>(64 / sizeof(T), kElements);
 
-  ALMA_INLINE void write(F (&rows)[W], float* out) {
+  // body(i, unit) for each unit of the rows.
+  template <class Body>
+  ALMA_INLINE void for_units(F (&rows)[W], const Body& body) {
     transpose(rows);
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) {
       if constexpr (kPairs) {
-        store(out + 2 * i * R, as_float(bits_of(rows[i]) << 16));
-        store(out + (2 * i + 1) * R, as_float(bits_of(rows[i]) & 0xffff0000u));
+        body(2 * i, as_float(bits_of(rows[i]) << 16));
+        body(2 * i + 1, as_float(bits_of(rows[i]) & 0xffff0000u));
       } else {
-        store(out + i * R, rows[i]);
+        body(i, rows[i]);
       }
     }
+  }
+  ALMA_INLINE void write(F (&rows)[W], float* out) {
+    for_units(rows, [&](int i, F unit) ALMA_LAMBDA { store(out + i * R, unit); });
+  }
+  // The first `count` of a row's elements; the others are zero.
+  ALMA_INLINE F load_some(const T* row, int64_t count) {
+    T line[kElements] = {};
+    __builtin_memcpy(line, row, static_cast<size_t>(count) * sizeof(T));
+    return Units::load_along(line);
   }
 };
 
@@ -104,42 +115,13 @@ static void pack_panel_along_k(const Operand<T>& source, int64_t first, int64_t 
       const int64_t at = u * Units::kSize, count = min<int64_t>(Step::kElements, elements - at);
       F block[W] = {};
       float unpacked[Step::kCount * R + W];
-      for (int64_t i = 0; i < min<int64_t>(kRows, rows - group * W); ++i) {
-        T line[Step::kElements] = {};
-        __builtin_memcpy(line, data + (group * W + i) * source.stride + at, static_cast<size_t>(count) * sizeof(T));
-        block[i] = Units::load_along(line);
-      }
+      for (int64_t i = 0; i < min<int64_t>(kRows, rows - group * W); ++i)
+        block[i] = Step::load_some(data + (group * W + i) * source.stride + at, count);
       Step::write(block, unpacked);
       for (int64_t j = 0; j < min(Step::kCount, units - u); ++j)
         store(out + (u + j) * R + group * W, load(unpacked + j * R));
     }
 }
-
-// Lines of memory that are asked for a few at a time, while something else is computed: `rows` rows of `bytes`, `stride` bytes apart.
-class Prefetch {
- public:
-  Prefetch() = default;
-  Prefetch(const void* begin, int64_t rows, int64_t bytes, int64_t stride, int64_t calls)
-      : row_(static_cast<const char*>(begin)), rows_(bytes > 0 ? rows : 0), bytes_(bytes), stride_(stride) {
-    if (rows_ > 0) each_ = ceil_div(rows_ * ceil_div(bytes_, 64), calls);
-  }
-
-  // One of the `calls` shares.
-  void some() {
-    for (int64_t i = 0; i < each_ && rows_ > 0; ++i) {
-      __builtin_prefetch(row_ + at_, 0, 2);
-      at_ += 64;
-      if (at_ < bytes_) continue;
-      at_ = 0;
-      row_ += stride_;
-      --rows_;
-    }
-  }
-
- private:
-  const char* row_ = nullptr;
-  int64_t rows_ = 0, bytes_ = 0, stride_ = 0, each_ = 0, at_ = 0;
-};
 
 // Several panels at once, a few units of each: rows of the source are far from each other, and a processor that sees a few hundred bytes of
 // each fetches nothing by itself, so the next units are asked for first.
@@ -148,7 +130,9 @@ static void pack_panels_across(const Operand<T>& source, int64_t first, int64_t 
                                float* out) {
   constexpr int64_t kBlock = 4;
   const int64_t unit_begin = k_begin / Units::kSize, stride = panel_stride(units, R);
-  const int64_t whole = min(panels, max<int64_t>(0, (source.extent - first - round_up(R, W)) / R + 1));
+  const int64_t beyond =
+      source.extent - first - round_up(R, W);  // of a vector that begins at `first`, to the last that is whole
+  const int64_t whole = beyond < 0 ? 0 : min(panels, beyond / R + 1);
   const auto ask_for = [&](int64_t begin, int64_t end) ALMA_LAMBDA {
     const int64_t bytes = min(panels * R, source.extent - first) * static_cast<int64_t>(sizeof(T));
     for (int64_t k = k_begin + begin * Units::kSize; k < min(source.k, k_begin + end * Units::kSize); ++k) {

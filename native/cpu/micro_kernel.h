@@ -24,13 +24,53 @@ struct F32Product {
   ALMA_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 };
 
+// Memory that is asked for while something else is computed: `rows` rows of `bytes`, `stride` bytes apart, in `calls` shares.
+class Prefetch {
+ public:
+  Prefetch() = default;
+  Prefetch(const void* begin, int64_t rows, int64_t bytes, int64_t stride, int64_t calls)
+      : row_(static_cast<const char*>(begin)), rows_(bytes > 0 ? rows : 0), bytes_(bytes), stride_(stride) {
+    if (rows_ > 0) share_ = ceil_div(rows_ * bytes_, calls);
+  }
+
+  // A share of less than a line: to be called from within a loop.
+  ALMA_LAMBDA void next() {
+    __builtin_prefetch(row_ + at_, 0, 2);
+    at_ += share_;
+    if (at_ >= bytes_) next_row();
+  }
+  // A share of several lines.
+  void some() {
+    for (int64_t i = 0; i < share_ && rows_ > 0; i += 64) {
+      __builtin_prefetch(row_ + at_, 0, 2);
+      at_ += 64;
+      if (at_ >= bytes_) next_row();
+    }
+  }
+
+ private:
+  void next_row() {
+    at_ = 0;
+    if (rows_ > 1) {
+      row_ += stride_;
+      --rows_;
+    } else {
+      rows_ = share_ = 0;
+    }
+  }
+
+  const char* row_ = nullptr;
+  int64_t rows_ = 0, bytes_ = INT64_MAX, stride_ = 0, share_ = 0, at_ = 0;
+};
+
 // a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j]; of the block's rows the first kRows, the others
-// become zero.
+// become zero. `later` is asked once for each p.
 template <class Product = F32Product, int kRows = kMR>
 ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b,
-                                int64_t b_stride, F (&acc)[kMR][2]) {
+                                int64_t b_stride, F (&acc)[kMR][2], Prefetch* later = nullptr) {
   F sum[kRows][2] = {};
   for (int64_t p = 0; p < k; ++p) {
+    if (later != nullptr) later->next();
     const F b0 = load(b), b1 = load(b + W);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {

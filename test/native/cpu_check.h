@@ -11,6 +11,7 @@
 
 #include "../../native/cpu/cpu_ops.h"
 #include "../../native/runtime/error.h"
+#include "guarded_bytes.h"
 
 namespace alma::test {
 
@@ -47,12 +48,10 @@ struct Random {
   int64_t below(int64_t n) { return static_cast<int64_t>(uniform() * static_cast<double>(n)); }
 };
 
-// Elements with guard elements behind, so that a kernel that writes too far is noticed.
 class Tensor {
  public:
-  static constexpr size_t kGuard = 64;
   Tensor() = default;
-  Tensor(DType dtype, size_t count) : dtype_(dtype), count_(count), bytes_((count + kGuard) * size_of(dtype), 0x5a) {}
+  Tensor(DType dtype, size_t count) : dtype_(dtype), count_(count), bytes_(count * size_of(dtype), 0x5a) {}
   Tensor(DType dtype, std::initializer_list<double> values) : Tensor(dtype, std::vector<double>(values)) {}
   Tensor(DType dtype, const std::vector<double>& values) : Tensor(dtype, values.size()) {
     for (size_t i = 0; i < values.size(); ++i) set(i, values[i]);
@@ -64,13 +63,13 @@ class Tensor {
   }
   static Tensor ints(const std::vector<int32_t>& values) {
     Tensor result(DType::i32, values.size());
-    for (size_t i = 0; i < values.size(); ++i) std::memcpy(&result.bytes_[4 * i], &values[i], 4);
+    for (size_t i = 0; i < values.size(); ++i) result.write(i, values[i]);
     return result;
   }
 
   size_t count() const { return count_; }
   DType dtype() const { return dtype_; }
-  TensorRef ref() { return count_ == 0 && bytes_.empty() ? TensorRef{} : TensorRef{bytes_.data(), dtype_}; }
+  TensorRef ref() { return TensorRef{bytes_.data(), dtype_}; }
   double get(size_t i) const {
     if (dtype_ == DType::f32) return read<float>(i);
     if (dtype_ == DType::i32) return read<int32_t>(i);
@@ -88,30 +87,25 @@ class Tensor {
     for (size_t i = 0; i < count_; ++i) result[i] = get(i);
     return result;
   }
-  bool guard_intact() const {
-    for (size_t i = count_ * size_of(dtype_); i < bytes_.size(); ++i)
-      if (bytes_[i] != 0x5a) return false;
-    return true;
-  }
   bool same_bits(const Tensor& other) const { return bytes_ == other.bytes_; }
 
  private:
   template <class T>
   T read(size_t i) const {
     T value;
-    std::memcpy(&value, &bytes_[i * sizeof(T)], sizeof(T));
+    std::memcpy(&value, bytes_.data() + i * sizeof(T), sizeof(T));
     return value;
   }
   template <class T>
   void write(size_t i, T value) {
-    std::memcpy(&bytes_[i * sizeof(T)], &value, sizeof(T));
+    std::memcpy(bytes_.data() + i * sizeof(T), &value, sizeof(T));
   }
   DType dtype_ = DType::f32;
   size_t count_ = 0;
-  std::vector<uint8_t> bytes_;
+  GuardedBytes bytes_;
 };
 
-// Relative L2 error below `tolerance`, and nothing written behind the end. `magnitude` is that of the terms of which an element
+// Relative L2 error below `tolerance`. `magnitude` is that of the terms of which an element
 // is the sum: where they cancel, the error is relative to them.
 inline bool close(const Tensor& got, const std::vector<double>& expected, double tolerance, const std::string& what,
                   double magnitude = 0) {
@@ -130,8 +124,7 @@ inline bool close(const Tensor& got, const std::vector<double>& expected, double
   const double error = difference == 0 ? 0 : std::sqrt(difference / std::max(norm, 1e-30));
   char text[64];
   std::snprintf(text, sizeof text, " (relative error %.3g, allowed %.3g)", error, tolerance);
-  return check(error <= tolerance && got.guard_intact(),
-               what + (got.guard_intact() ? text : " (wrote behind the end)"));
+  return check(error <= tolerance, what + text);
 }
 
 inline double tolerance_of(DType dtype, double f32) { return dtype == DType::bf16 ? 6e-3 : f32; }

@@ -5,18 +5,19 @@ namespace {
 
 // Pairs of bf16 are multiplied where the processor can and an operand is bf16: the other one is rounded. Weights that are read in place are not
 // multiplied that way.
-bool rounds_operands(const cpu::CpuOps& ops, MatmulLayout layout, int64_t m, DType da, DType db) {
-  const bool in_place = layout == MatmulLayout::nt && m <= 8;
+bool rounds_operands(const cpu::CpuOps& ops, MatmulLayout layout, int64_t m, DType da, DType db,
+                     Invariance invariance) {
+  const bool in_place = layout == MatmulLayout::nt && m <= 8 && invariance != Invariance::many_rows;
   return (da == DType::bf16 || db == DType::bf16) && !in_place && std::string_view(ops.isa()).ends_with("bf16");
 }
 
 void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64_t n, int64_t k, DType da, DType db,
-         DType dc, bool accumulate) {
+         DType dc, bool accumulate, Invariance invariance = Invariance::none) {
   Tensor a = Tensor::normal(da, static_cast<size_t>(m * k), random),
          b = Tensor::normal(db, static_cast<size_t>(k * n), random);
   Tensor c = Tensor::normal(dc, static_cast<size_t>(m * n), random);
   std::vector<double> expected = c.values();
-  const bool rounds = rounds_operands(ops, layout, m, da, db);
+  const bool rounds = rounds_operands(ops, layout, m, da, db, invariance);
   const auto operand = [&](const Tensor& tensor, int64_t i) {
     const double value = tensor.get(static_cast<size_t>(i));
     return rounds ? f32_from_bf16(bf16_from_f32(static_cast<float>(value))) : value;
@@ -32,11 +33,12 @@ void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64
       double& out = expected[static_cast<size_t>(i * n + j)];
       out = accumulate ? out + sum : sum;
     }
-  ops.matmul({a.ref(), b.ref(), c.ref(), m, n, k, layout, accumulate});
+  ops.matmul({a.ref(), b.ref(), c.ref(), m, n, k, layout, accumulate, invariance});
   static const char* const names[] = {"nn", "nt", "tn"};
   close(c, expected, tolerance_of(dc, 2e-6),
         std::string("matmul ") + names[static_cast<int>(layout)] + " " + shape_text({m, n, k}) + " " + name_of(da) +
-            "·" + name_of(db) + "→" + name_of(dc) + (accumulate ? " +" : ""));
+            "·" + name_of(db) + "→" + name_of(dc) + (accumulate ? " +" : "") +
+            (invariance == Invariance::many_rows ? " of many rows" : ""));
 }
 
 // A row has the same bits whatever the number of rows.
@@ -46,7 +48,7 @@ void test_rows(cpu::CpuOps& ops, Random& random, DType type, Invariance invarian
   Tensor b = Tensor::normal(type, kN * kK, random);
   Tensor all(type, static_cast<size_t>(most * kN));
   ops.matmul({a.ref(), b.ref(), all.ref(), most, kN, kK, MatmulLayout::nt, false, invariance});
-  for (const int64_t rows : {1, 3, 7, 12, 33, 100}) {
+  for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 9, 12, 14, 15, 33, 100}) {
     if (rows > most) break;
     Tensor c(type, static_cast<size_t>(rows * kN));
     ops.matmul({a.ref(), b.ref(), c.ref(), rows, kN, kK, MatmulLayout::nt, false, invariance});
@@ -115,7 +117,15 @@ void test_matmul(cpu::CpuOps& ops) {
         for (const DType db : types)
           for (const DType dc : types)
             for (const bool accumulate : {false, true})
-              one(ops, random, layout, s[0], s[1], s[2], da, db, dc, accumulate);
+              for (const Invariance invariance : {Invariance::none, Invariance::many_rows})
+                one(ops, random, layout, s[0], s[1], s[2], da, db, dc, accumulate, invariance);
+  // Few rows whose columns are divided among threads, k in several parts and in several outer blocks.
+  for (const int64_t m : {1, 2, 5, 14, 17})
+    for (const DType da : types)
+      for (const DType db : types)
+        for (const bool accumulate : {false, true})
+          for (const int64_t k : {613, 4500})
+            one(ops, random, MatmulLayout::nt, m, 603, k, da, db, da, accumulate, Invariance::many_rows);
   // Larger than a tile and than a block of k; enough work for several threads.
   for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
     for (const DType type : types) one(ops, random, layout, 203, 301, 517, type, type, type, true);

@@ -10,13 +10,14 @@ export const deviceName: string = process.env.ALMA_DEVICE ?? 'cpu'
 /** With a checker behind every access (the emulator, or compute-sanitizer) what takes seconds would take minutes: smaller sizes, please. */
 export const emulated: boolean = deviceName === 'emulator' || process.env.ALMA_SMALL_TESTS === '1'
 
-const instructionSets: readonly (string | undefined)[] =
-  deviceName === 'cpu' ? instructionSetsToTest(Device.buildInformation().cpuInstructionSets) : [undefined]
-
-function instructionSetsToTest(available: readonly string[]): readonly string[] {
+/** Of the CPU: those of this processor, and emulated ones in place of those that it lacks. */
+export function cpuInstructionSets(): readonly string[] {
   const prefix = 'emulated-'
+  const available = Device.buildInformation().cpuInstructionSets
   return available.filter((name) => !(name.startsWith(prefix) && available.includes(name.slice(prefix.length))))
 }
+
+const instructionSets: readonly (string | undefined)[] = deviceName === 'cpu' ? cpuInstructionSets() : [undefined]
 
 export function openDevice(threads?: number, instructionSet?: string): Device {
   return Device.open(deviceName, {
