@@ -2,11 +2,15 @@
 // to the nearest bf16, ties to even. The instructions take subnormal numbers for zero.
 #pragma once
 
-#include "simd.h"
+#include "micro_kernel.h"
 
 namespace alma::cpu::ALMA_ISA {
 
 struct Bf16Product {
+  static constexpr int kRows = kMR;
+  static constexpr int64_t kDepth = 1;
+  static constexpr bool kEachUnit = true;
+  struct Session {};
   ALMA_INLINE F multiply_add(F a, F b, F c) {
 #if defined(__AVX512BF16__)
     return reinterpret_cast<F>(

@@ -4,6 +4,7 @@
 
 #include "../runtime/error.h"
 #include "../runtime/op_parts.h"
+#include "amx_support.h"
 #include "kernels.h"
 
 namespace alma::cpu {
@@ -22,6 +23,11 @@ namespace avx512bf16 {  // its matmul; all else is avx512's
 void matmul(ThreadPool&, const MatmulArgs*, int);
 double probe_bf16_dot(int64_t);
 }  // namespace avx512bf16
+namespace amx {
+void matmul(ThreadPool&, const MatmulArgs*, int);
+double probe_bf16_dot(int64_t);
+extern const int64_t probe_bf16_dot_flops;
+}  // namespace amx
 #endif
 #if defined(ALMA_CPU_EMULATED_ISA)
 namespace emulated_avx512 {
@@ -31,6 +37,11 @@ namespace emulated_avx512bf16 {
 void matmul(ThreadPool&, const MatmulArgs*, int);
 double probe_bf16_dot(int64_t);
 }  // namespace emulated_avx512bf16
+namespace emulated_amx {
+void matmul(ThreadPool&, const MatmulArgs*, int);
+double probe_bf16_dot(int64_t);
+extern const int64_t probe_bf16_dot_flops;
+}  // namespace emulated_amx
 #endif
 
 void fail(const char* op, const char* reason) { throw Error("ERR_ALMA_DEVICE", std::string(op) + ": " + reason); }
@@ -48,12 +59,43 @@ struct Isa {
 };
 
 #if defined(ALMA_CPU_X86)
-const Kernels& with_bf16_dot(const Kernels& base, void (*matmul)(ThreadPool&, const MatmulArgs*, int),
-                             double (*probe)(int64_t), Kernels& storage) {
-  storage = base;
-  storage.matmul = matmul;
-  storage.probe_bf16_dot = probe;
-  return storage;
+using Matmul = void (*)(ThreadPool&, const MatmulArgs*, int);
+
+// An instruction set that has products of its own, and all else of `base`. There is one of each name.
+template <Matmul kMatmul, double (*kProbe)(int64_t)>
+Isa with_products(const char* name, const Kernels& base, int64_t probe_flops) {
+  static Kernels kernels;
+  kernels = base;
+  kernels.matmul = kMatmul;
+  kernels.probe_bf16_dot = kProbe;
+  kernels.probe_bf16_dot_flops = probe_flops;
+  return {name, &kernels};
+}
+
+// No processor with AMX has run these kernels yet, only their emulation: they are taken where they agree with those of AVX-512 on a product that
+// fills no tile.
+bool amx_agrees(const Kernels& amx, const Kernels& avx512) {
+  constexpr int64_t kM = 37, kN = 45, kK = 83;
+  std::vector<float> a(kM * kK), amx_c(kM * kN), avx512_c(kM * kN);
+  std::vector<uint16_t> b(kN * kK);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50);
+  for (size_t i = 0; i < b.size(); ++i) b[i] = bf16_from_f32(static_cast<float>(static_cast<int>(i * 53 % 89) - 44));
+  ThreadPool pool(1);
+  const auto multiply = [&](const Kernels& kernels, std::vector<float>& c) {
+    MatmulArgs args{};
+    args.a = {a.data(), DType::f32};
+    args.b = {b.data(), DType::bf16};
+    args.c = {c.data(), DType::f32};
+    args.m = kM;
+    args.n = kN;
+    args.k = kK;
+    args.layout = MatmulLayout::nt;
+    args.invariance = Invariance::many_rows;
+    kernels.matmul(pool, &args, 1);
+  };
+  multiply(amx, amx_c);
+  multiply(avx512, avx512_c);
+  return amx_c == avx512_c;  // of small integers all sums are exact
 }
 #endif
 
@@ -68,18 +110,25 @@ std::vector<Isa> find_isas() {
                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #if defined(ALMA_CPU_EMULATED_ISA)
   if (avx2_runs) {
-    static Kernels emulated_bf16;
-    isas.push_back({"emulated-avx512", &emulated_avx512::kernels});
-    isas.push_back({"emulated-avx512bf16", &with_bf16_dot(emulated_avx512::kernels, emulated_avx512bf16::matmul,
-                                                          emulated_avx512bf16::probe_bf16_dot, emulated_bf16)});
+    const Kernels& base = emulated_avx512::kernels;
+    isas.push_back({"emulated-avx512", &base});
+    isas.push_back(with_products<emulated_avx512bf16::matmul, emulated_avx512bf16::probe_bf16_dot>(
+        "emulated-avx512bf16", base, base.probe_bf16_dot_flops));
+    const Isa amx = with_products<emulated_amx::matmul, emulated_amx::probe_bf16_dot>(
+        "emulated-amx", base, emulated_amx::probe_bf16_dot_flops);
+    if (amx_agrees(*amx.kernels, *isas.back().kernels)) isas.push_back(amx);
   }
 #endif
   if (avx2_runs) isas.push_back({"avx2", &avx2::kernels});
   if (avx512_runs) isas.push_back({"avx512", &avx512::kernels});
   if (avx512_runs && __builtin_cpu_supports("avx512bf16")) {
-    static Kernels bf16;
+    const Kernels& base = avx512::kernels;
     isas.push_back(
-        {"avx512bf16", &with_bf16_dot(avx512::kernels, avx512bf16::matmul, avx512bf16::probe_bf16_dot, bf16)});
+        with_products<avx512bf16::matmul, avx512bf16::probe_bf16_dot>("avx512bf16", base, base.probe_bf16_dot_flops));
+    if (request_amx()) {
+      const Isa amx = with_products<amx::matmul, amx::probe_bf16_dot>("amx", base, amx::probe_bf16_dot_flops);
+      if (amx_agrees(*amx.kernels, *isas.back().kernels)) isas.push_back(amx);
+    }
   }
 #endif
   return isas;

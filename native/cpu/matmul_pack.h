@@ -38,7 +38,8 @@ struct PairUnits {
   template <class T>
   ALMA_INLINE F load_across(const Operand<T>& source, int64_t unit, int64_t at, int n) {
     const T* const row = source.data + 2 * unit * source.stride + at;
-    const F low = load(row, n), high = 2 * unit + 1 < source.k ? load(row + source.stride, n) : F{};
+    const F low = 2 * unit < source.k ? load(row, n) : F{},
+            high = 2 * unit + 1 < source.k ? load(row + source.stride, n) : F{};
     if constexpr (sizeof(T) == 2) return as_float(bits_of(low) >> 16 | bits_of(high));
     return pairs_across(low, high);
   }

@@ -21,6 +21,10 @@ constexpr int kNR = 2 * W;
 
 // Multiplication of f32 units.
 struct F32Product {
+  static constexpr int kRows = kMR;        // of a register block
+  static constexpr int64_t kDepth = 1;     // units that are multiplied at a time
+  static constexpr bool kEachUnit = true;  // memory can be asked for with each unit
+  struct Session {};                       // what a thread holds meanwhile
   ALMA_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 };
 
@@ -89,17 +93,18 @@ ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, i
   for (int i = kRows; i < kMR; ++i) acc[i][0] = acc[i][1] = F{};
 }
 
-// c = or += the block. c has room for all kMR rows and kNR columns.
-ALMA_INLINE void store_block(const F (&acc)[kMR][2], float* c, int64_t c_stride, bool add) {
+// c = or += the block. c has room for all its rows and kNR columns.
+template <int kRows>
+ALMA_INLINE void store_block(const F (&acc)[kRows][2], float* c, int64_t c_stride, bool add) {
   if (add) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kMR; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       store(c + i * c_stride, load(c + i * c_stride) + acc[i][0]);
       store(c + i * c_stride + W, load(c + i * c_stride + W) + acc[i][1]);
     }
   } else {
 #pragma GCC unroll 16
-    for (int i = 0; i < kMR; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       store(c + i * c_stride, acc[i][0]);
       store(c + i * c_stride + W, acc[i][1]);
     }
@@ -107,9 +112,10 @@ ALMA_INLINE void store_block(const F (&acc)[kMR][2], float* c, int64_t c_stride,
 }
 
 // The same for a block that reaches over the edge of c.
-static inline void store_edge(const F (&acc)[kMR][2], float* c, int64_t c_stride, int rows, int cols, bool add) {
-  float block[kMR * kNR];
-  for (int i = 0; i < kMR; ++i) {
+template <int kRows>
+static void store_edge(const F (&acc)[kRows][2], float* c, int64_t c_stride, int rows, int cols, bool add) {
+  float block[kRows * kNR];
+  for (int i = 0; i < rows; ++i) {
     store(block + i * kNR, acc[i][0]);
     store(block + i * kNR + W, acc[i][1]);
   }

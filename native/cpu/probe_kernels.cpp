@@ -1,6 +1,9 @@
 // The loops behind probe.h: what this instruction set can do at best.
 #include "probe_kernels.h"
 
+#if defined(ALMA_AMX)
+#include "amx.h"
+#endif
 #include "bf16_dot.h"
 #include "micro_kernel.h"
 #include "parallel.h"
@@ -28,6 +31,21 @@ double run_chains(int64_t iterations, F x, F y) {
 
 double probe_fma(int64_t iterations) { return run_chains(iterations, splat(0.5f), splat(0.25f)); }
 
+#if defined(ALMA_AMX)
+extern const int64_t probe_bf16_dot_flops;
+const int64_t probe_bf16_dot_flops = kProbeTileFlops;
+double probe_bf16_dot(int64_t iterations) {
+  const AmxProduct::Session session;
+  alignas(64) static constexpr float zeros[2 * AmxProduct::kTile * AmxProduct::kRows] = {};
+  F acc[AmxProduct::kRows][2];
+  double total = 0;
+  for (int64_t i = 0; i < iterations; ++i) {
+    AmxProduct::multiply(AmxProduct::kDepth, zeros, zeros, true, acc);
+    total += acc[i % AmxProduct::kRows][0][0];
+  }
+  return total;
+}
+#else
 double probe_bf16_dot(int64_t iterations) {
   F chain[kProbeChains];
   const F x = as_float(U{} + 0x3f803f80u);  // pairs of 1
@@ -42,6 +60,7 @@ double probe_bf16_dot(int64_t iterations) {
   for (int c = 0; c < kProbeChains; ++c) total += chain[c];
   return sum(total);
 }
+#endif
 
 // Four streams: one alone leaves the prefetcher idle at the end of each page (15 GB/s instead of 25 on a Zen 3 core).
 double probe_read(const float* data, int64_t count) {

@@ -8,7 +8,8 @@ namespace {
 bool rounds_operands(const cpu::CpuOps& ops, MatmulLayout layout, int64_t m, DType da, DType db,
                      Invariance invariance) {
   const bool in_place = layout == MatmulLayout::nt && m <= 8 && invariance != Invariance::many_rows;
-  return (da == DType::bf16 || db == DType::bf16) && !in_place && std::string_view(ops.isa()).ends_with("bf16");
+  const std::string_view isa = ops.isa();
+  return (da == DType::bf16 || db == DType::bf16) && !in_place && (isa.ends_with("bf16") || isa.ends_with("amx"));
 }
 
 void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64_t n, int64_t k, DType da, DType db,

@@ -1,5 +1,7 @@
 // Every op of the CPU device against naive float64 references, for every instruction set this machine runs.
 //   cpu_test [isa …]
+#include <algorithm>
+
 #include "cpu_check.h"
 
 using namespace alma;
@@ -7,13 +9,16 @@ using namespace alma::test;
 
 int main(int argc, char** argv) {
   std::vector<std::string> isas(argv + 1, argv + argc);
-  if (isas.empty()) isas = cpu::supported_isas();
+  const std::vector<std::string> all = cpu::supported_isas();
+  if (isas.empty()) isas = all;
   context = "pool";
   test_thread_pool();
   context = "memory";
   test_block_arena();
   throws("unknown instruction set", [] { cpu::make_cpu_ops(1, "sse9"); });
   throws("negative threads", [] { cpu::make_cpu_ops(-1, "auto"); });
+  const auto has = [&](const char* isa) { return std::find(all.begin(), all.end(), isa) != all.end(); };
+  check(has("emulated-amx") == has("emulated-avx512bf16"), "AMX, as emulated, agrees with AVX-512");
   for (const std::string& isa : isas) {
     const auto ops = cpu::make_cpu_ops(2, isa.c_str());
     context = isa;

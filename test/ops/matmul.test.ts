@@ -173,7 +173,7 @@ async function compare(
   const [aShape, bShape] = extents(layout, m, n, k)
   const out = Tensor.empty(device, [m, n], cType)
   // Processors that multiply pairs of bf16 round the other operand, but where weights are read in place.
-  const rounds = aType !== bType && device.description.includes('bf16') && !(layout === 'nt' && m <= 8)
+  const rounds = aType !== bType && /bf16|amx/.test(device.description) && !(layout === 'nt' && m <= 8)
   const [x, y] = rounds ? [roundAllToBf16(a), roundAllToBf16(b)] : [a, b]
   ops.matmul(Tensor.from(device, a, aShape, aType), Tensor.from(device, b, bShape, bType), { layout, out })
   // Products of bf16 pairs may be summed in another order than the reference; the result is rounded once at the end.
