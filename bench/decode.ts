@@ -1,6 +1,6 @@
 /**
  * Decoding: tokens/s of prompts, single sentences, batches and beams, beside what memory and arithmetic allow, and beside other programs
- * on the same weights, threads and prompts; and how much of a step the JavaScript thread is busy.
+ * on the same weights, threads and prompts; and which part of a step the JavaScript thread computes.
  */
 import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
 import { type Lengths, promptSeconds, type StepCost, stepCost } from './decode-cost.js'
