@@ -63,12 +63,18 @@ export class Linear {
     return { hidden: ops.linearAdd(x, weight, hidden, { out, invariance }), branch: undefined }
   }
 
-  /** Adds dyᵀ · x to the gradient of the weight, or those of its low-rank update. */
+  /**
+   * Adds dyᵀ · x to the gradient of the weight, or those of its low-rank update. Of a weight in bf16 the product may take dy and x as bf16, as the other
+   * two products of the layer do; it is summed in f32.
+   */
   backwardWeight(dy: Tensor, x: Tensor): void {
     if (this.frozen && this.lora === undefined) return
     const rows = x.count / this.inFeatures
     using flat = dy.view([rows, this.outFeatures])
-    if (!this.frozen) ops.matmul(flat, x, { layout: 'tn', out: this.weight.requiredGradient, accumulate: true })
+    if (!this.frozen) {
+      const mayRound = this.weight.tensor.dtype === 'bf16'
+      ops.matmul(flat, x, { layout: 'tn', out: this.weight.requiredGradient, accumulate: true, mayRound })
+    }
     this.lora?.backwardWeights(flat, x)
   }
 

@@ -55,6 +55,7 @@ export interface NativeAddon {
     layout: number,
     accumulate: boolean,
     invariance: number,
+    mayRound: boolean,
   ): void
   opRmsNorm(
     x: number,

@@ -61,7 +61,7 @@ void increment(Arguments& a) {
   a.device().submit<IncrementArgs, &Ops::increment>(args);
 }
 
-// opMatmul(a, b, c, m, n, k, layout, accumulate, invariance)
+// opMatmul(a, b, c, m, n, k, layout, accumulate, invariance, mayRound)
 void matmul(Arguments& a) {
   MatmulArgs args{};
   args.m = a.extent(3, "m");
@@ -72,6 +72,7 @@ void matmul(Arguments& a) {
   args.layout = static_cast<MatmulLayout>(layout);
   args.accumulate = a.boolean(7, "accumulate");
   args.invariance = a.invariance(8);
+  args.may_round = a.boolean(9, "mayRound");
   if (args.invariance != Invariance::none && (args.layout != MatmulLayout::nt || args.accumulate)) {
     a.fail("invariance", "is for 'nt' products without accumulate");
   }

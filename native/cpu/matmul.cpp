@@ -209,20 +209,23 @@ void multiply_one(ThreadPool& pool, const MatmulArgs& args) {
         return Problem{&a,        &b,        pack_a, pack_b, columns, args.b,         args.c,
                        a_along_k, b_along_k, args.m, args.n, args.k,  args.accumulate};
       };
+#if defined(ALMA_BF16_DOT)
+      constexpr bool kPairs = sizeof(TA) == 2 || sizeof(TB) == 2;
+      if (kPairs || args.may_round) {
 #if defined(ALMA_AMX)
-      if constexpr (sizeof(TA) == 2 || sizeof(TB) == 2) {
         multiply<AmxProduct, 2>(pool, problem(pack_rows<TA>, pack<kNR, PairUnits, TB>, nullptr));
-        return;
-      }
-#elif defined(ALMA_BF16_DOT)
-      if constexpr (sizeof(TA) == 2 || sizeof(TB) == 2) {
+#else
         multiply<Bf16Product, 2>(
             pool, problem(pack<kMR, PairUnits, TA>, pack<kNR, PairUnits, TB>, columns<Bf16Product, PairUnits, TB>));
+#endif
         return;
       }
+#else
+      constexpr bool kPairs = false;
 #endif
-      multiply<F32Product, 1>(
-          pool, problem(pack<kMR, SingleUnits, TA>, pack<kNR, SingleUnits, TB>, columns<F32Product, SingleUnits, TB>));
+      if constexpr (!kPairs)
+        multiply<F32Product, 1>(pool, problem(pack<kMR, SingleUnits, TA>, pack<kNR, SingleUnits, TB>,
+                                              columns<F32Product, SingleUnits, TB>));
     });
   });
 }

@@ -92,7 +92,7 @@ struct IncrementArgs {
 // c[m, n] (+)= op(a) · op(b):
 //   nn: a[m, k] · b[k, n]     nt: a[m, k] · b[n, k]ᵀ     tn: a[k, m]ᵀ · b[k, n]
 // a and b float tensors of any mix of dtypes, c a float tensor, accumulation in f32. c overlaps neither a nor b. Beside bf16 an f32 operand may be
-// rounded to bf16 (AVX512-BF16; not with few_rows).
+// rounded to bf16 (AVX512-BF16 and AMX; not with few_rows); with may_round both may be.
 // invariance: the rows are those of c; only with nt, and without accumulate.
 enum class MatmulLayout : uint8_t { nn = 0, nt = 1, tn = 2 };
 struct MatmulArgs {
@@ -101,6 +101,7 @@ struct MatmulArgs {
   MatmulLayout layout;
   bool accumulate;
   Invariance invariance = Invariance::none;
+  bool may_round = false;
 };
 
 // sum = x + residual (when residual is given; sum may be x or residual), y = weight · sum / sqrt(mean(sum²) + epsilon).

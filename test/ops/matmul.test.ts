@@ -99,6 +99,7 @@ onEachDevice((device) => {
         layouts.indexOf(layout),
         true,
         0,
+        false,
       )
       expect([...(await filled.read())]).toEqual([5, 5, 5, 5, 5, 5])
       device().addon.opMatmul(
@@ -111,9 +112,15 @@ onEachDevice((device) => {
         layouts.indexOf(layout),
         false,
         0,
+        false,
       )
       expect([...(await filled.read())]).toEqual([0, 0, 0, 0, 0, 0])
     })
+  })
+
+  it.each(layouts)('rounds both operands where it may and where that is faster: %s', async (layout) => {
+    await compare(device(), layout, [31, 70, 257], ['f32', 'f32', 'f32'], true)
+    await compare(device(), layout, [130, 515, 96], ['f32', 'f32', 'f32'], true)
   })
 
   it('reads views of larger tensors', async () => {
@@ -166,16 +173,17 @@ async function compare(
   layout: Layout,
   [m, n, k]: readonly [number, number, number],
   [aType, bType, cType]: readonly [DType, DType, DType],
+  mayRound = false,
 ): Promise<void> {
   const random = new TestRandom(m * 7919 + n * 31 + k)
   const a = rounded(random.normals(m * k), aType)
   const b = rounded(random.normals(n * k), bType)
   const [aShape, bShape] = extents(layout, m, n, k)
   const out = Tensor.empty(device, [m, n], cType)
-  // Processors that multiply pairs of bf16 round the other operand, but where weights are read in place.
-  const rounds = aType !== bType && /bf16|amx/.test(device.description) && !(layout === 'nt' && m <= 8)
+  // Processors that multiply pairs of bf16 round the other operand, or both, but where weights are read in place.
+  const rounds = (aType !== bType || mayRound) && /bf16|amx/.test(device.description) && !(layout === 'nt' && m <= 8)
   const [x, y] = rounds ? [roundAllToBf16(a), roundAllToBf16(b)] : [a, b]
-  ops.matmul(Tensor.from(device, a, aShape, aType), Tensor.from(device, b, bShape, bType), { layout, out })
+  ops.matmul(Tensor.from(device, a, aShape, aType), Tensor.from(device, b, bShape, bType), { layout, out, mayRound })
   // Products of bf16 pairs may be summed in another order than the reference; the result is rounded once at the end.
   const relativeL2 = cType === 'bf16' ? 4e-3 : 1e-6
   expectClose(`${m} × ${n} × ${k}`, await out.read(), matmul(x, y, m, n, k, layout), { relativeL2 })

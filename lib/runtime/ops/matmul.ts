@@ -12,6 +12,8 @@ export interface MatmulOptions {
   readonly accumulate?: boolean
   /** With 'nt' and without `accumulate`: see {@link Invariance}. */
   readonly invariance?: Invariance
+  /** Operands in f32 may be rounded to bf16, both of them, where the device multiplies pairs of bf16: it is twice as fast then. */
+  readonly mayRound?: boolean
   readonly out?: Tensor
 }
 
@@ -22,7 +24,7 @@ const layoutCode = { nn: 0, nt: 1, tn: 2 } as const
  * in f32 beside one in bf16 may be rounded to bf16; not with `invariance: 'fewRows'`.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { layout = 'nn', accumulate = false, invariance = 'none' } = options
+  const { layout = 'nn', accumulate = false, invariance = 'none', mayRound = false } = options
   const [aRows, aCols] = rowsAndColumns(a)
   const [bRows, bCols] = rowsAndColumns(b)
   const [m, k] = layout === 'tn' ? [aCols, aRows] : [aRows, aCols]
@@ -35,6 +37,6 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const out = options.out ?? Tensor.empty(a.device, shape, a.dtype)
   if (out.count !== m * n) throw mismatch('matmul', `out has shape [${out.shape.join(', ')}], expected [${m}, ${n}]`)
   const order = invarianceCode[invariance]
-  a.device.addon.opMatmul(a.handle, b.handle, out.handle, m, n, k, layoutCode[layout], accumulate, order)
+  a.device.addon.opMatmul(a.handle, b.handle, out.handle, m, n, k, layoutCode[layout], accumulate, order, mayRound)
   return out
 }

@@ -16,6 +16,6 @@ export function busyDevice(count, size = process.env.ALMA_DEVICE === 'emulator' 
   const [a, b, c] = [0, 1, 2].map(() => addon.tensorCreate(device, F32, size * size))
   addon.opFill(a, size * size, 1)
   addon.opFill(b, size * size, 2)
-  for (let i = 0; i < count; i++) addon.opMatmul(a, b, c, size, size, size, 0, false, 0)
+  for (let i = 0; i < count; i++) addon.opMatmul(a, b, c, size, size, size, 0, false, 0, false)
   return { device, a, b, c, size }
 }
