@@ -100,7 +100,7 @@ struct AmxProduct {
                                                  : F{};
             } else {
               const int n = static_cast<int>(max<int64_t>(0, min<int64_t>(kTile, source.extent - row)));
-              block[r] = n > 0 ? PairUnits::load_across(source, k / PairUnits::kSize + r, row, n) : F{};
+              block[r] = PairUnits::load_across(source, k / PairUnits::kSize + r, row, n);
             }
           }
           if (!source.k_contiguous) transpose(block);

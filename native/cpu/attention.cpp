@@ -13,25 +13,18 @@ namespace {
 constexpr int64_t kNarrowRows = 4;
 constexpr int64_t kNarrowKeys = 32;
 
-// The softmax state of a row after `keys` more scores, of which the first `valid` count: scores become exp(s − maximum).
-// Returns the factor for what was accumulated before.
-ALMA_INLINE float online_softmax(float* scores, int64_t valid, int64_t keys, float& highest, float& total) {
-  if (valid <= 0) {
-    for (int64_t j = 0; j < keys; j += W) store(scores + j, F{});
-    return 1;
-  }
+// The softmax state of a row after `count` more scores: scores become exp(s − maximum). Returns the factor for what was accumulated before.
+ALMA_INLINE float online_softmax(float* scores, int64_t count, float& highest, float& total) {
   F best = splat(highest);
   const F lowest = splat(-__builtin_inff());
-  for (int64_t j = 0; j < valid; j += W) best = greater(first_lanes(load(scores + j), valid - j, lowest), best);
+  for (int64_t j = 0; j < count; j += W) best = greater(first_lanes(load(scores + j), count - j, lowest), best);
   const float maximum_now = maximum(best);
   F sums = {};
-  int64_t j = 0;
-  for (; j < valid; j += W) {
-    const F p = first_lanes(exp(load(scores + j) - maximum_now), valid - j, F{});
+  for (int64_t j = 0; j < count; j += W) {
+    const F p = first_lanes(exp(load(scores + j) - maximum_now), count - j, F{});
     store(scores + j, p);
     sums += p;
   }
-  for (; j < keys; j += W) store(scores + j, F{});
   const float factor = highest == maximum_now ? 1.0f : exp_scalar(highest - maximum_now);
   total = total * factor + sum(sums);
   highest = maximum_now;
@@ -70,14 +63,14 @@ struct RowStates {
   }
 };
 
-// Scores of a row before its maximum: body(j, score) for vectors of those that count.
+// body(j, scores) for each vector of the first `valid` scores of a row; −∞ stands for those behind them.
 template <class Body>
-ALMA_INLINE void for_scores(const float* scores, int64_t valid, float other, const Body& body) {
+ALMA_INLINE void for_scores(const float* scores, int64_t valid, const Body& body) {
   if (valid == kKeys) {  // most blocks: a loop of known length
 #pragma GCC unroll 16
     for (int64_t j = 0; j < kKeys; j += W) body(j, load(scores + j));
   } else {
-    for (int64_t j = 0; j < valid; j += W) body(j, first_lanes(load(scores + j), valid - j, splat(other)));
+    for (int64_t j = 0; j < valid; j += W) body(j, first_lanes(load(scores + j), valid - j, splat(-__builtin_inff())));
   }
 }
 
@@ -87,13 +80,11 @@ ALMA_INLINE void for_scores(const float* scores, int64_t valid, float other, con
 template <class Fetch>
 ALMA_INLINE void softmax_block(const RowStates& states, int64_t rows, int64_t k0, int64_t keys, float* scores,
                                const Fetch& fetch) {
-  constexpr float kLowest = -__builtin_inff();
   float before[kQueryRows];
   const auto valid_of = [&](int64_t r) ALMA_LAMBDA { return max<int64_t>(0, min(keys, states.limit[r] - k0)); };
   for (int64_t r = 0; r < rows; ++r) {
     F best = splat(states.highest[r]);
-    for_scores(scores + r * kScoreStride, valid_of(r), kLowest,
-               [&](int64_t, F s) ALMA_LAMBDA { best = greater(s, best); });
+    for_scores(scores + r * kScoreStride, valid_of(r), [&](int64_t, F s) ALMA_LAMBDA { best = greater(s, best); });
     before[r] = states.highest[r];
     states.highest[r] = maximum(best);
   }
@@ -108,7 +99,7 @@ ALMA_INLINE void softmax_block(const RowStates& states, int64_t rows, int64_t k0
     const F highest = splat(states.highest[r]);
     F sums = load(states.sums + r * W) * states.factor[r];
     fetch(r);
-    for_scores(row, valid, kLowest, [&](int64_t j, F s) ALMA_LAMBDA {
+    for_scores(row, valid, [&](int64_t j, F s) ALMA_LAMBDA {
       const F p = exp(s - highest);
       store(row + j, p);
       sums += p;
@@ -141,7 +132,7 @@ void wide_block(ThreadPool& pool, int thread, const AttentionArgs& args, const S
     states.limit[r] = static_cast<int32_t>(sequence.limit(shape.causal, group, first + r));
   // v in place where the register block can read it as it is.
   const bool v_in_place = sizeof(T) == 4 && d % kNR == 0 && !sequence.blocks;
-  const int64_t last_key = rows > 0 ? states.limit[rows - 1] : 0;
+  const int64_t last_key = states.limit[rows - 1];
   for (int64_t k0 = 0; k0 < last_key; k0 += kKeys) {
     const int64_t keys = min(kKeys, last_key - k0);
     transpose_keys(pointer<T>(args.k), shape, sequence, kv_head, k0, keys, k_panels);
@@ -268,7 +259,7 @@ void narrow_heads(ThreadPool& pool, int thread, const AttentionArgs& args, const
         if (valid <= 0) continue;
         const int64_t r = (head - head_begin) * rows + row;
         dot_keys(q + r * stride, d, pointer<T>(args.k, head * d), at, valid, scores);
-        const float factor = online_softmax(scores, valid, valid, highest[r], total[r]);
+        const float factor = online_softmax(scores, valid, highest[r], total[r]);
         add_values(scores, valid, pointer<T>(args.v, head * d), at, factor, out + r * stride, d);
       }
   }

@@ -6,11 +6,7 @@
 
 namespace alma::cpu::ALMA_ISA {
 
-struct Bf16Product {
-  static constexpr int kRows = kMR;
-  static constexpr int64_t kDepth = 1;
-  static constexpr bool kEachUnit = true;
-  struct Session {};
+struct Bf16Product : VectorProduct {
   ALMA_INLINE F multiply_add(F a, F b, F c) {
 #if defined(__AVX512BF16__)
     return reinterpret_cast<F>(

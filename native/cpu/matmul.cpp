@@ -46,8 +46,8 @@ struct StripProduct {
       for (int64_t u = 0; u < block.units; u += part) {
         const int64_t depth = min(part, block.units - u), units = whole ? block.units : depth;
         if (!whole || u == 0) problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, units, packed);
-        if (!whole) later = further_along_k(chunk, col, u + depth);
-        if (fetch_rows && u == 0) later = next_columns(chunk, col);
+        if (!whole) later = further_along_k(begin, end, u + depth);
+        if (fetch_rows && u == 0) later = next_columns(col, end);
         const Panels b{whole ? packed + u * kNR : packed, panel_stride(units, kNR)};
         for (int64_t row = 0; row < block.m; row += kTileRows) {
           const Tile tile = result.tile(row, col);
@@ -60,32 +60,33 @@ struct StripProduct {
     }
   }
 
-  // The strip that this thread is likely to compute next.
-  int64_t next_strip(int64_t chunk) const { return chunk + strips.threads; }
-
-  // What is packed after this part where b lies across k, whose rows have a few bytes each: the next part, or the next strip.
-  Prefetch further_along_k(int64_t chunk, int64_t col, int64_t unit) const {
-    const int64_t blocks = ceil_div(block.m, Product::kRows) * ceil_div(strips.end_of(col) - col, kNR);
-    if (unit >= block.units) {
-      unit = 0;
-      chunk = next_strip(chunk);
-      if (chunk >= count) return {};
-      col = strips.begin_of(chunk);
-    }
-    const int64_t k = block.k0 + unit * kUnit;
-    return Prefetch(pointer<char>(problem.data_b, (k * problem.n + block.j0 + col) * size),
-                    min(part * kUnit, problem.k - k), (strips.end_of(col) - col) * size, problem.n * size, blocks);
+  // The beginning of the strip that this thread is likely to compute after the one that ends at `end`, as many strips on as there are threads; block.n
+  // where there is none.
+  int64_t next_strip(int64_t end) const {
+    for (int i = 1; i < strips.threads; ++i) end = strips.end_of(end);
+    return end;
   }
 
-  // What is packed after a panel where b lies along k: the rows of the next one, or of the next strip's first.
-  Prefetch next_columns(int64_t chunk, int64_t col) const {
+  // What is packed after this part of a strip where b lies across k, whose rows have a few bytes each: the next part, or the next strip.
+  Prefetch further_along_k(int64_t begin, int64_t end, int64_t unit) const {
+    const int64_t blocks = ceil_div(block.m, Product::kRows) * ceil_div(end - begin, kNR);
+    if (unit >= block.units) {
+      unit = 0;
+      begin = next_strip(end);
+      if (begin >= block.n) return {};
+      end = strips.end_of(begin);
+    }
+    const int64_t k = block.k0 + unit * kUnit;
+    return Prefetch(pointer<char>(problem.data_b, (k * problem.n + block.j0 + begin) * size),
+                    min(part * kUnit, problem.k - k), (end - begin) * size, problem.n * size, blocks);
+  }
+
+  // What is packed after a panel of a strip where b lies along k: the rows of the next one, or of the next strip's first.
+  Prefetch next_columns(int64_t col, int64_t end) const {
     const int64_t calls = ceil_div(block.m, Product::kRows) * (each_unit ? block.units : ceil_div(block.units, part));
     col += width;
-    if (col >= strips.end_of(strips.begin_of(chunk))) {
-      chunk = next_strip(chunk);
-      if (chunk >= count) return {};
-      col = strips.begin_of(chunk);
-    }
+    if (col >= end) col = next_strip(end);
+    if (col >= block.n) return {};
     const int64_t bytes = min(block.units * kUnit, problem.k - block.k0) * size;
     return Prefetch(pointer<char>(problem.data_b, (block.j0 + col) * problem.k * size + block.k0 * size),
                     min(width, block.n - col), bytes, problem.k * size, calls);

@@ -19,12 +19,16 @@ constexpr int kMR = 4;
 #endif
 constexpr int kNR = 2 * W;
 
-// Multiplication of f32 units.
-struct F32Product {
+// Multiplication by vectors.
+struct VectorProduct {
   static constexpr int kRows = kMR;        // of a register block
   static constexpr int64_t kDepth = 1;     // units that are multiplied at a time
   static constexpr bool kEachUnit = true;  // memory can be asked for with each unit
   struct Session {};                       // what a thread holds meanwhile
+};
+
+// Of f32 units.
+struct F32Product : VectorProduct {
   ALMA_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 };
 
@@ -38,21 +42,18 @@ class Prefetch {
   }
 
   // A share of less than a line: to be called from within a loop.
-  ALMA_LAMBDA void next() {
-    __builtin_prefetch(row_ + at_, 0, 2);
-    at_ += share_;
-    if (at_ >= bytes_) next_row();
-  }
+  ALMA_LAMBDA void next() { ask(share_); }
   // A share of several lines.
   void some() {
-    for (int64_t i = 0; i < share_ && rows_ > 0; i += 64) {
-      __builtin_prefetch(row_ + at_, 0, 2);
-      at_ += 64;
-      if (at_ >= bytes_) next_row();
-    }
+    for (int64_t i = 0; i < share_ && rows_ > 0; i += 64) ask(64);
   }
 
  private:
+  ALMA_LAMBDA void ask(int64_t step) {
+    __builtin_prefetch(row_ + at_, 0, 2);
+    at_ += step;
+    if (at_ >= bytes_) next_row();
+  }
   void next_row() {
     at_ = 0;
     if (rows_ > 1) {

@@ -33,7 +33,7 @@ double probe_fma(int64_t iterations) { return run_chains(iterations, splat(0.5f)
 
 #if defined(ALMA_AMX)
 extern const int64_t probe_bf16_dot_flops;
-const int64_t probe_bf16_dot_flops = kProbeTileFlops;
+const int64_t probe_bf16_dot_flops = AmxProduct::kRows * kNR * AmxProduct::kDepth * 4;  // of one iteration
 double probe_bf16_dot(int64_t iterations) {
   const AmxProduct::Session session;
   alignas(64) static constexpr float zeros[2 * AmxProduct::kTile * AmxProduct::kRows] = {};

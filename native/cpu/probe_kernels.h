@@ -5,8 +5,6 @@
 namespace alma::cpu::ALMA_ISA {
 
 constexpr int kProbeChains = 12;
-// Of one iteration.
-constexpr int64_t kProbeFmaFlops = kProbeChains * W * 2, kProbeDotFlops = kProbeChains * W * 4;
-constexpr int64_t kProbeTileFlops = int64_t{32} * 32 * 32 * 2;  // of AMX
+constexpr int64_t kProbeFmaFlops = kProbeChains * W * 2, kProbeDotFlops = kProbeChains * W * 4;  // of one iteration
 
 }  // namespace alma::cpu::ALMA_ISA

@@ -40,7 +40,6 @@ class GuardedBytes {
 
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }
   bool operator==(const GuardedBytes& other) const {
     return size_ == other.size_ && (size_ == 0 || std::memcmp(data_, other.data_, size_) == 0);
   }
