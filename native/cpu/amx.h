@@ -12,7 +12,7 @@ struct AmxProduct {
   static constexpr int64_t kTile = 16;  // rows of a tile, and units of k in a row of a
   static constexpr int kRows = 2 * kTile;
   static constexpr int64_t kDepth = kTile;
-  static constexpr bool kEachUnit = false;
+  static constexpr bool kMeanwhile = false;
 
   // While it lives, its thread has tiles. They are given back at the end, or switching threads would save them.
   struct Session {

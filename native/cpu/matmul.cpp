@@ -27,7 +27,7 @@ struct StripProduct {
   const bool whole = problem.b_along_k;
   static constexpr int64_t kTileRows = whole_panels<Product>(kTileM);
   const int64_t width = whole ? kNR : strips.widest;
-  const bool fetch_rows = whole && problem.m <= kFetchRows, each_unit = fetch_rows && Product::kEachUnit;
+  const bool fetch_rows = whole && problem.m <= kFetchRows, each_unit = fetch_rows && Product::kMeanwhile;
 
   void compute(int64_t chunk, int thread) const {
     [[maybe_unused]] const typename Product::Session session;
@@ -40,24 +40,27 @@ struct StripProduct {
     }
     float* const packed = static_cast<float*>(phases.pool.scratch(
         thread, kThreadSlot, sizeof(float) * ceil_div(width, kNR) * panel_stride(whole ? block.units : part, kNR)));
+    Meanwhile<Product::kRows> meanwhile;
     for (int64_t col = begin; col < end; col += width) {
       const int64_t cols = min(width, end - col), panels = ceil_div(cols, kNR);
-      Prefetch later;
+      meanwhile.fetch = {};
       for (int64_t u = 0; u < block.units; u += part) {
         const int64_t depth = min(part, block.units - u), units = whole ? block.units : depth;
         if (!whole || u == 0) problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, units, packed);
-        if (!whole) later = further_along_k(begin, end, u + depth);
-        if (fetch_rows && u == 0) later = next_columns(col, end);
+        if (!whole) meanwhile.fetch = further_along_k(begin, end, u + depth);
+        if (fetch_rows && u == 0) meanwhile.fetch = next_columns(col, end);
         const Panels b{whole ? packed + u * kNR : packed, panel_stride(units, kNR)};
         for (int64_t row = 0; row < block.m; row += kTileRows) {
           const Tile tile = result.tile(row, col);
           const auto multiply = each_unit ? compute_depth<Product, true> : compute_depth<Product>;
           multiply(a.from(row / Product::kRows, u * Product::kRows), b, depth, min(kTileRows, block.m - row), cols,
-                   tile.c, tile.stride, tile.add || u > 0, nullptr, later);
+                   tile.c, tile.stride, tile.add || u > 0, nullptr, meanwhile);
         }
       }
+      if (result.wide != nullptr) meanwhile.stores.finish();
       result.finish(0, block.m, col, cols);
     }
+    meanwhile.stores.finish();
   }
 
   // The beginning of the strip that this thread is likely to compute after the one that ends at `end`, as many strips on as there are threads; block.n

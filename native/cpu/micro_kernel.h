@@ -21,10 +21,10 @@ constexpr int kNR = 2 * W;
 
 // Multiplication by vectors.
 struct VectorProduct {
-  static constexpr int kRows = kMR;        // of a register block
-  static constexpr int64_t kDepth = 1;     // units that are multiplied at a time
-  static constexpr bool kEachUnit = true;  // memory can be asked for with each unit
-  struct Session {};                       // what a thread holds meanwhile
+  static constexpr int kRows = kMR;         // of a register block
+  static constexpr int64_t kDepth = 1;      // units that are multiplied at a time
+  static constexpr bool kMeanwhile = true;  // something else can be done between units
+  struct Session {};                        // what a thread holds meanwhile
 };
 
 // Of f32 units.
@@ -68,23 +68,89 @@ class Prefetch {
   int64_t rows_ = 0, bytes_ = INT64_MAX, stride_ = 0, share_ = 0, at_ = 0;
 };
 
-// a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j]; of the block's rows the first kRows, the others
-// become zero. `later` is asked once for each p.
-template <class Product = F32Product, int kRows = kMR>
-ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b,
-                                int64_t b_stride, F (&acc)[kMR][2], Prefetch* later = nullptr) {
-  F sum[kRows][2] = {};
-  for (int64_t p = 0; p < k; ++p) {
-    if (later != nullptr) later->next();
-    const F b0 = load(b), b1 = load(b + W);
+// Results of a register block that go to c while the next one is computed, a vector at a time: between two blocks they would wait for memory, for longer
+// than a processor looks ahead.
+template <int kRows>
+class PendingStores {
+ public:
+  // The last ones have to be gone.
+  ALMA_LAMBDA void put(const F (&acc)[kRows][2], float* c, int64_t c_stride, bool add) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const F broadcast = splat(a[i * row_stride]);
-      sum[i][0] = Product::multiply_add(broadcast, b0, sum[i][0]);
-      sum[i][1] = Product::multiply_add(broadcast, b1, sum[i][1]);
+      store(block_ + i * kNR, acc[i][0]);
+      store(block_ + i * kNR + W, acc[i][1]);
     }
-    a += step;
-    b += b_stride;
+    at_ = 0;
+    to_ = c;
+    stride_ = c_stride;
+    add_ = add;
+  }
+  // One vector of them, if there are any.
+  ALMA_LAMBDA void next() {
+    if (at_ >= kRows * kNR) return;
+    float* const to = to_ + at_ % kNR;
+    const F value = load(block_ + at_);
+    store(to, add_ ? load(to) + value : value);
+    at_ += W;
+    if (at_ % kNR == 0) to_ += stride_;
+  }
+  void finish() {
+    while (at_ < kRows * kNR) next();
+  }
+
+ private:
+  alignas(64) float block_[kRows * kNR];
+  float* to_ = nullptr;
+  int64_t stride_ = 0;
+  int at_ = kRows * kNR;
+  bool add_ = false;
+};
+
+// What is done while register blocks are computed.
+template <int kRows>
+struct Meanwhile {
+  Prefetch fetch;
+  PendingStores<kRows> stores;
+};
+
+struct Nothing {
+  static constexpr int kPieces = 1;
+  ALMA_LAMBDA void each_unit() const {}
+  ALMA_LAMBDA void each_piece() const {}
+};
+
+// Stores with each piece of a block; with each unit, if asked for, a share of what is fetched.
+template <int kRows, bool kEachUnit>
+struct StoresAndFetches {
+  static constexpr int kPieces = 2 * kRows;
+  Meanwhile<kRows>& meanwhile;
+  ALMA_LAMBDA void each_unit() const {
+    if (kEachUnit) meanwhile.fetch.next();
+  }
+  ALMA_LAMBDA void each_piece() const { meanwhile.stores.next(); }
+};
+
+// a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j]; of the block's rows the first kRows, the others
+// become zero. `other` is what is done between the units, and between pieces of them.
+template <class Product = F32Product, int kRows = kMR, class Other = Nothing>
+ALMA_INLINE void multiply_block(int64_t k, const float* a, int64_t row_stride, int64_t step, const float* b,
+                                int64_t b_stride, F (&acc)[kMR][2], const Other& other = {}) {
+  F sum[kRows][2] = {};
+  for (int piece = 1; piece <= Other::kPieces; ++piece) {
+    other.each_piece();
+    const int64_t units = k / Other::kPieces + (piece < Other::kPieces ? 0 : k % Other::kPieces);
+    for (int64_t p = 0; p < units; ++p) {
+      other.each_unit();
+      const F b0 = load(b), b1 = load(b + W);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const F broadcast = splat(a[i * row_stride]);
+        sum[i][0] = Product::multiply_add(broadcast, b0, sum[i][0]);
+        sum[i][1] = Product::multiply_add(broadcast, b1, sum[i][1]);
+      }
+      a += step;
+      b += b_stride;
+    }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {

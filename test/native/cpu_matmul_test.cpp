@@ -151,6 +151,12 @@ void test_matmul(cpu::CpuOps& ops) {
   for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
     one(ops, random, layout, 61, 1021, 1203, DType::f32, DType::bf16, DType::f32, false);
 
+  // Register blocks that are all whole, whatever the instruction set: the last one's results are stored too.
+  for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
+    for (const DType type : types)
+      for (const bool accumulate : {false, true})
+        one(ops, random, layout, 168, 1024, 70, type, type, type, accumulate, Invariance::many_rows);
+
   // A row of a skinny product does not depend on the other rows.
   Tensor a = Tensor::normal(DType::f32, 8 * 100, random), b = Tensor::normal(DType::f32, 50 * 100, random);
   Tensor eight(DType::f32, 8 * 50), one_row(DType::f32, 50);
