@@ -3,8 +3,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -12,6 +17,28 @@
 #include "error.h"
 
 namespace alma {
+namespace {
+
+// Pages that the system can give as one where the file lies in memory so; a mapping that begins and ends with them loses none at its edges.
+constexpr uint64_t kHugePage = uint64_t{2} << 20;
+
+// Whether the system has these bytes in memory, as samples tell.
+bool is_cached([[maybe_unused]] int file, [[maybe_unused]] uint64_t begin, [[maybe_unused]] uint64_t end) {
+#if defined(SYS_preadv2) && defined(RWF_NOWAIT)
+  for (uint64_t at = begin; at < end; at += uint64_t{1} << 20) {
+    char byte = 0;
+    iovec to{&byte, 1};
+    // Low and high half of the offset: the latter counts where a long has 32 bits.
+    if (syscall(SYS_preadv2, file, &to, 1L, static_cast<long>(at), static_cast<long>(at >> 16 >> 16), RWF_NOWAIT) != 1)
+      return false;
+  }
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
 
 MappedFile::MappedFile(const std::string& path, uint64_t offset, size_t bytes) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -27,9 +54,10 @@ MappedFile::MappedFile(const std::string& path, uint64_t offset, size_t bytes) {
                                            " bytes");
   }
   if (bytes > 0) {
-    const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-    const uint64_t start = offset / page * page;
-    length_ = bytes + static_cast<size_t>(offset - start);
+    const uint64_t page = bytes < kHugePage ? static_cast<uint64_t>(sysconf(_SC_PAGESIZE))
+                                            : std::max(kHugePage, uint64_t(sysconf(_SC_PAGESIZE)));
+    const uint64_t start = offset / page * page, end = (offset + bytes + page - 1) / page * page;
+    length_ = static_cast<size_t>(end - start);
     base_ = mmap(nullptr, length_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, static_cast<off_t>(start));
     if (base_ == MAP_FAILED) {
       const std::string reason = std::strerror(errno);
@@ -37,7 +65,8 @@ MappedFile::MappedFile(const std::string& path, uint64_t offset, size_t bytes) {
       close(file);
       throw Error("ERR_ALMA_IO", "cannot map " + path + ": " + reason);
     }
-    madvise(base_, length_, MADV_WILLNEED);
+    // To be asked for takes as long as a fifth of reading it, also where there is nothing to do.
+    if (!is_cached(file, offset, offset + bytes)) madvise(base_, length_, MADV_WILLNEED);
     data_ = static_cast<char*>(base_) + (offset - start);
   }
   close(file);
