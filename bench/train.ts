@@ -2,9 +2,10 @@
 import { createLlama, defaultLora, type LlamaConfig, type LlamaForCausalLM, LoraAdapter } from '../lib/model/index.js'
 import { type Device, Tensor } from '../lib/runtime/index.js'
 import { Optimizer } from '../lib/train/index.js'
-import { type BenchContext, ceilingOf, figure, type PeerFigure } from './harness.js'
+import { type BenchContext, ceilingOf, figure } from './harness.js'
 import { model15M, model110M, syntheticIds } from './models.js'
-import { askTorch, installTorch } from './peers/torch-llama.js'
+import { TorchLlama } from './peers/torch-llama.js'
+import { costsInTurns, type Run } from './turns.js'
 
 const [sequences, length] = [4, 256] as const
 
@@ -42,8 +43,10 @@ async function trainModel(
   { config, repeats }: Problem,
   { dtype, lora }: Variant,
 ): Promise<void> {
-  const compared = device.name === 'cpu' && !lora
-  const peers = compared ? await torchSteps({ device, report }, config, dtype, repeats) : []
+  await using torch =
+    device.name === 'cpu' && !lora
+      ? new TorchLlama(device, config, { op: 'train', dtype, sequences, length })
+      : undefined
   const run = new TrainingRun(device, config, { dtype, lora })
   try {
     await run.step()
@@ -52,12 +55,17 @@ async function trainModel(
       await ceilingOf(device, 'fma'),
       dtype === 'bf16' ? await ceilingOf(device, 'bf16dot') : 0,
     )
-    let best = Number.POSITIVE_INFINITY
-    for (let i = 0; i < repeats; i++) {
+    const ours = async (): Promise<Run> => {
       const begin = performance.now()
       await run.step()
-      best = Math.min(best, (performance.now() - begin) / 1000)
+      return { seconds: (performance.now() - begin) / 1000 }
     }
+    const contestants = torch === undefined ? [ours] : [ours, () => torch.run()]
+    const [cost, theirs] = await costsInTurns(contestants, { few: 0, many: 1, repeats })
+    const best = cost?.seconds ?? Number.NaN
+    const peers =
+      theirs === undefined ? [] : [{ name: torch?.name ?? '', value: (sequences * length) / theirs.seconds }]
+    if (torch?.reason !== undefined) report.note(torch.reason)
     const tokens = sequences * length
     const name = lora ? 'training step, LoRA of rank 16 in all modules' : 'training step'
     const shape = `${sequences} × ${length} tokens, ${dtype === 'f32' ? 'f32' : 'bf16 weights, f32 master'}`
@@ -83,18 +91,6 @@ async function trainModel(
   } finally {
     await run.dispose()
   }
-}
-
-async function torchSteps(
-  { device, report }: BenchContext,
-  config: LlamaConfig,
-  dtype: 'f32' | 'bf16',
-  repeats: number,
-): Promise<PeerFigure[]> {
-  const { name, seconds, reason } = await askTorch(device, config, { op: 'train', dtype, sequences, length, repeats })
-  if (seconds !== null) return [{ name, value: (sequences * length) / seconds }]
-  report.note(`PyTorch: no figures, ${reason}; ${installTorch}`)
-  return []
 }
 
 /** A model with optimizer and one batch, over and over. */

@@ -13,7 +13,7 @@ const onProcessors = `
 ## Processors
 
 \`npm run bench:cpu\` measures everything here and writes this page: minutes on an idle machine, and on a busy one the figures mean little.
-\`npm run bench -- --help\` says how to get the other programs; each runs in a process of its own, before or after ours, never meanwhile.
+\`npm run bench -- --help\` says how to get the other programs; each runs in a process of its own, in turns with ours.
 Figures are the best of several runs, as are those of the others.
 
 Ceilings: for products, prompts and training the multiply-adds that all threads do in registers (of bf16 the pair products, where the

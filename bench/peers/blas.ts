@@ -32,7 +32,7 @@ export class BlasPeers implements AsyncDisposable {
     this.#peers = new Map(
       libraries.map((library) => [
         library,
-        new LinePeer(library, python, ['-u', peerProgram('blas_peer.py'), library, threads], environment),
+        new LinePeer(library, python, ['-u', peerProgram('blas_peer.py'), library, threads], { environment }),
       ]),
     )
   }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { nodeLlamaCpp } from '../../bench/peers/node-llama-cpp.js'
-import { askTasks, isInstalled, type PeerTask, type TaskPeer } from '../../bench/peers/task-peer.js'
+import { isInstalled, type TaskPeer, TaskRunner } from '../../bench/peers/task-peer.js'
 import { transformersJs } from '../../bench/peers/transformers-js.js'
 import { generateTokens, resolveDecoding } from '../../lib/decode/index.js'
 import { createLlama, type LlamaForCausalLM, normalizeConfig } from '../../lib/model/index.js'
@@ -36,13 +36,18 @@ const config = normalizeConfig({
   initializerRange: 0.12,
 })
 
+interface PeerTask {
+  readonly prompts: readonly (readonly number[])[]
+  readonly count: number
+}
+
 function tasksOf({ vocabSize }: typeof config): PeerTask[] {
   const prompt = (length: number, seed: number): number[] =>
     Array.from({ length }, (_, i) => 3 + (((i + 1) * 7919 * seed) % (vocabSize - 3)))
   return [
-    { prompts: [prompt(70, 1)], few: 0, many: 1, repeats: 1 },
-    { prompts: [prompt(5, 2)], few: 1, many: 24, repeats: 1 },
-    { prompts: [3, 4, 5, 6, 7, 8, 9, 10].map((seed) => prompt(9, seed)), few: 2, many: 24, repeats: 1 },
+    { prompts: [prompt(70, 1)], count: 1 },
+    { prompts: [prompt(5, 2)], count: 24 },
+    { prompts: [3, 4, 5, 6, 7, 8, 9, 10].map((seed) => prompt(9, seed)), count: 24 },
   ]
 }
 
@@ -63,9 +68,9 @@ async function expectGreedy(
   theirs: readonly (readonly number[])[],
   rounding: number,
 ): Promise<void> {
-  const decoding = resolveDecoding({ maxNewTokens: task.many, eosTokenId: [] }, model.config)
+  const decoding = resolveDecoding({ maxNewTokens: task.count, eosTokenId: [] }, model.config)
   const ours = (await generateTokens(model, task.prompts, decoding)).map(({ tokenIds }) => tokenIds)
-  expect(theirs.map((tokens) => tokens.length)).toEqual(ours.map(() => task.many))
+  expect(theirs.map((tokens) => tokens.length)).toEqual(ours.map(() => task.count))
   for (const [i, tokens] of ours.entries()) {
     const other = theirs[i] ?? []
     const at = tokens.findIndex((token, j) => token !== other[j])
@@ -109,15 +114,17 @@ describe.each([
       try {
         distinguishNorms(model)
         const tasks = tasksOf(config)
-        const answer = await askTasks(peer, model, 'f32', 2, tasks)
-        expect(answer).not.toHaveProperty('reason')
-        expect(answer.results).toHaveLength(tasks.length)
-        for (const [i, task] of tasks.entries()) {
-          const { seconds = 0, tokens = [], name } = answer.results[i] ?? {}
+        await using runner = await TaskRunner.open(peer, model, 'f32', 2)
+        for (const task of tasks) {
+          await runner.begin(task.prompts, 24)
+          // A second run starts with the prompts again.
+          await runner.run(2)
+          const { seconds, tokens } = (await runner.run(task.count)) ?? { seconds: 0, tokens: [] }
+          expect(runner.reason).toBeUndefined()
           expect(seconds).toBeGreaterThan(0)
-          expect(name).toMatch(/^\S+ \d+\.\d+\.\d+/)
+          expect(runner.name).toMatch(/^\S+ \d+\.\d+\.\d+/)
           await expectGreedy(model, task, tokens, rounding)
-          if (task.many > 1) expect(new Set(tokens.flat()).size).toBeGreaterThan(5)
+          if (task.count > 1) expect(new Set(tokens.flat()).size).toBeGreaterThan(5)
         }
       } finally {
         model.dispose()
@@ -151,7 +158,13 @@ describe('a peer without figures', () => {
     await writeFile(join(home, 'dist', 'index.cjs'), program)
   }
 
-  const ask = (peer: TaskPeer) => askTasks(peer, model, 'f32', 1, tasksOf(config))
+  /** Why it has none. */
+  async function reasonOf(peer: TaskPeer): Promise<string | undefined> {
+    await using runner = await TaskRunner.open(peer, model, 'f32', 1)
+    await runner.begin([[3, 4, 5]], 2)
+    expect(await runner.run(2)).toBeUndefined()
+    return runner.reason
+  }
 
   it.each([
     [transformersJs.name, transformersJs],
@@ -159,28 +172,28 @@ describe('a peer without figures', () => {
   ])('%s: one that is missing says how to get it', async (_name, peer) => {
     vi.stubEnv('ALMA_BENCH_PEERS', folder)
     const reason = `${peer.name}: not found; npm install --prefix DIR ${peer.packageName}, and ALMA_BENCH_PEERS=DIR names the folder`
-    expect(await ask(peer)).toEqual({ results: [], reason })
+    expect(await reasonOf(peer)).toBe(reason)
     vi.stubEnv('ALMA_BENCH_PEERS', undefined)
-    expect(await ask(peer)).toEqual({ results: [], reason })
+    expect(await reasonOf(peer)).toBe(reason)
   })
 
   it('that fails says why, and leaves nothing behind', async () => {
     await install(join(folder, 'failing'), nodeLlamaCpp, "throw new TypeError('not this processor')")
     const reason = 'node-llama-cpp: no figures, exit status 1: TypeError: not this processor'
-    expect(await ask(nodeLlamaCpp)).toEqual({ results: [], reason })
+    expect(await reasonOf(nodeLlamaCpp)).toBe(reason)
     expect(await readdir(join(folder, 'temporary'))).toEqual([])
   })
 
   it.skipIf(process.platform === 'win32')('that is ended says so', async () => {
     await install(join(folder, 'ended'), nodeLlamaCpp, "process.kill(process.pid, 'SIGKILL')")
-    expect(await ask(nodeLlamaCpp)).toMatchObject({ reason: 'node-llama-cpp: no figures, ended by SIGKILL' })
+    expect(await reasonOf(nodeLlamaCpp)).toBe('node-llama-cpp: no figures, ended by SIGKILL')
   })
 
   it('that is out of room is no crash', async () => {
     await install(join(folder, 'full'), nodeLlamaCpp, '')
     const full: TaskPeer = { ...nodeLlamaCpp, save: () => Promise.reject(new Error('ENOSPC: no space left on device')) }
     const reason = 'node-llama-cpp: no figures, ENOSPC: no space left on device'
-    expect(await ask(full)).toEqual({ results: [], reason })
+    expect(await reasonOf(full)).toBe(reason)
     expect(await readdir(join(folder, 'temporary'))).toEqual([])
   })
 })
