@@ -47,10 +47,18 @@ ALMA_INLINE double sum_terms(int64_t count, const Term& term) {
 // Lanes from n on set to 0.
 ALMA_INLINE F first_lanes(F value, int n) { return n >= W ? value : (lane_numbers() < n ? value : F{}); }
 
+// Σ exp(row[i] − highest). `each(i, lanes, exps)` sees them, those of unused lanes included.
+template <class T, class Each>
+ALMA_INLINE double row_sum_of_exp(const T* row, int64_t count, float highest, const Each& each) {
+  return sum_terms(count, [&](int64_t i, int lanes) ALMA_LAMBDA {
+    const F exps = exp(load(row + i, lanes) - highest);
+    each(i, lanes, exps);
+    return first_lanes(exps, lanes);
+  });
+}
 template <class T>
 ALMA_INLINE double row_sum_of_exp(const T* row, int64_t count, float highest) {
-  return sum_terms(
-      count, [&](int64_t i, int lanes) ALMA_LAMBDA { return first_lanes(exp(load(row + i, lanes) - highest), lanes); });
+  return row_sum_of_exp(row, count, highest, [](int64_t, int, F) ALMA_LAMBDA {});
 }
 
 }  // namespace alma::cpu::ALMA_ISA
