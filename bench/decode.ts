@@ -29,7 +29,7 @@ const problems: readonly Problem[] = [
   {
     name: '1.1 billion weights, 22 layers × 2048',
     config: model1B,
-    lengths: { few: 2, many: 12, repeats: 3 },
+    lengths: { few: 2, many: 12, repeats: 4 },
     batches: [1, 8],
     goals: { single: '≥ 1.05 × node-llama-cpp (bf16), ≥ 50 %', beams: '≤ 1.5 ×' },
   },
