@@ -63,6 +63,8 @@ export class DecodeComparison {
   async besideTorch(dtype: TaskDType): Promise<string | undefined> {
     const { device, config } = this.#model
     await using torch = new TorchLlama(device, config, { op: 'prompt', dtype, length: longPrompt })
+    // Builds its model at first; without one there is nothing to compare.
+    if ((await torch.run()) === undefined) return torch.reason
     const theirs = await this.#compare('prompt', () => torch.run())
     if (theirs !== undefined) this.#addOther('prompt', torch.name, theirs)
     return torch.reason

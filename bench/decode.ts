@@ -4,7 +4,7 @@
  */
 import { createLlama, type LlamaConfig, type LlamaForCausalLM } from '../lib/model/index.js'
 import { DecodeComparison, longPrompt, numBeams, promptLength } from './decode-comparison.js'
-import { type BenchContext, ceilingOf, figure } from './harness.js'
+import { type BenchContext, ceilingOf, figure, productCeilingOf } from './harness.js'
 import { model1B, model15M, model110M } from './models.js'
 import { nodeLlamaCpp } from './peers/node-llama-cpp.js'
 import { transformersJs } from './peers/transformers-js.js'
@@ -68,7 +68,7 @@ async function decodeModel(
   // Before and after the others: the best that was seen counts.
   const ceilings = async (): Promise<{ bandwidth: number; flops: number }> => ({
     bandwidth: await ceilingOf(device, 'read'),
-    flops: Math.max(await ceilingOf(device, 'fma'), dtype === 'bf16' ? await ceilingOf(device, 'bf16dot') : 0),
+    flops: await productCeilingOf(device, dtype),
   })
   await ceilings()
   const comparison = new DecodeComparison(model, lengths)

@@ -100,6 +100,12 @@ export async function ceilingOf(device: Device, what: Ceiling): Promise<number> 
   return best
 }
 
+/** FLOP/s of products: those of bf16 are f32 multiply-adds where the processor has nothing better. */
+export async function productCeilingOf(device: Device, dtype: 'f32' | 'bf16'): Promise<number> {
+  const fma = await ceilingOf(device, 'fma')
+  return dtype === 'bf16' ? Math.max(fma, await ceilingOf(device, 'bf16dot')) : fma
+}
+
 /**
  * What is measured at a time, at least; the best piece counts. Long enough that the way to the device and back is little of it, short enough
  * that what else the machine does leaves some pieces alone: the ceilings and the other programs are the best of single calls.

@@ -2,7 +2,7 @@
 import { createLlama, defaultLora, type LlamaConfig, type LlamaForCausalLM, LoraAdapter } from '../lib/model/index.js'
 import { type Device, Tensor } from '../lib/runtime/index.js'
 import { Optimizer } from '../lib/train/index.js'
-import { type BenchContext, ceilingOf, figure } from './harness.js'
+import { type BenchContext, figure, productCeilingOf } from './harness.js'
 import { model15M, model110M, syntheticIds } from './models.js'
 import { TorchLlama } from './peers/torch-llama.js'
 import { costsInTurns, type Run } from './turns.js'
@@ -51,10 +51,7 @@ async function trainModel(
   try {
     await run.step()
     device.resetPeakMemory()
-    const peakFlops = Math.max(
-      await ceilingOf(device, 'fma'),
-      dtype === 'bf16' ? await ceilingOf(device, 'bf16dot') : 0,
-    )
+    const peakFlops = await productCeilingOf(device, dtype)
     const ours = async (): Promise<Run> => {
       const begin = performance.now()
       await run.step()

@@ -1,5 +1,5 @@
-import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
-import { type BenchContext, ceilingOf, deviceSeconds, figure } from '../harness.js'
+import { ops, Tensor } from '../../lib/runtime/index.js'
+import { type BenchContext, ceilingOf, deviceSeconds, figure, productCeilingOf } from '../harness.js'
 import { BlasPeers, type ProductRequest } from '../peers/blas.js'
 
 type Layout = ProductRequest['layout']
@@ -31,7 +31,7 @@ export async function matmulBench({ device, report, quick = false }: BenchContex
   report.section('matmul')
   await using peers = new BlasPeers(device)
   const measure = async (dtype: 'f32' | 'bf16', layout: Layout, [m, n, k]: Shape): Promise<void> => {
-    const peak = await peakOf(device, dtype)
+    const peak = await productCeilingOf(device, dtype)
     using a = ops.fillNormal(Tensor.empty(device, layout === 'tn' ? [k, m] : [m, k], dtype), 1, 1)
     using b = ops.fillNormal(Tensor.empty(device, layout === 'nt' ? [n, k] : [k, n], dtype), 1, 2)
     using out = Tensor.empty(device, [m, n], 'f32')
@@ -60,12 +60,6 @@ export async function matmulBench({ device, report, quick = false }: BenchContex
   for (const [layout, shape] of quick ? [] : withBf16) await measure('bf16', layout, shape)
   for (const [library, reason] of peers.missing) report.note(`${library}: no figures, ${reason}`)
   await decodingProducts({ device, report })
-}
-
-/** Products of bf16 are f32 multiply-adds where the processor has nothing better. */
-async function peakOf(device: Device, dtype: 'f32' | 'bf16'): Promise<number> {
-  const fma = await ceilingOf(device, 'fma')
-  return dtype === 'bf16' ? Math.max(fma, await ceilingOf(device, 'bf16dot')) : fma
 }
 
 /** The products of decoding read each weight once: bytes/s beside the memory. */

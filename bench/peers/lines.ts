@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { messageOf } from '../../lib/errors.js'
 
 export interface PeerAnswer {
   /** What was run, for the table: `torch.matmul 2.8`. */
@@ -101,7 +102,7 @@ export class LinePeer implements AsyncDisposable {
         if (value.startsWith('{')) return JSON.parse(value) as PeerAnswer
       }
     } catch (error) {
-      this.#reason ??= `not an answer: ${error instanceof Error ? error.message : error}`
+      this.#reason ??= `not an answer: ${messageOf(error)}`
       return this.#none()
     } finally {
       clearTimeout(late)

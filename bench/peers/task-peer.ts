@@ -9,7 +9,8 @@ import { join } from 'node:path'
 import { messageOf } from '../../lib/errors.js'
 import { removeStaleTemporaries, temporaryPath } from '../../lib/files/temporary.js'
 import type { LlamaForCausalLM } from '../../lib/model/index.js'
-import { LinePeer, type PeerAnswer, peerProgram } from './lines.js'
+import { LinePeer, peerProgram } from './lines.js'
+import { type PeerRun, PeerRunner } from './runner.js'
 
 export type TaskDType = 'f32' | 'bf16'
 
@@ -32,27 +33,21 @@ export function isInstalled({ packageName }: TaskPeer): boolean {
   return folder !== undefined && existsSync(join(folder, 'node_modules', packageName, 'package.json'))
 }
 
-/** A peer with its model, that continues prompts when it is asked to. Never throws: one that is missing or that fails has a `reason`. */
-export class TaskRunner implements AsyncDisposable {
-  readonly #peer: TaskPeer
+/** A peer with its model, that continues prompts when it is asked to. */
+export class TaskRunner extends PeerRunner {
   readonly #directory: string
-  readonly #program: LinePeer | undefined
-  #name: string
-  #reason: string | undefined
 
-  private constructor(peer: TaskPeer, directory: string, program: LinePeer | undefined, reason?: string) {
-    this.#peer = peer
-    this.#name = peer.name
+  private constructor(peer: TaskPeer, directory: string, program: LinePeer | string) {
+    super(peer.name, program)
     this.#directory = directory
-    this.#program = program
-    this.#reason = reason
   }
 
+  /** Never throws: one that is missing or that fails has a `reason`. */
   static async open(peer: TaskPeer, model: LlamaForCausalLM, dtype: TaskDType, threads: number): Promise<TaskRunner> {
     const directory = temporaryPath(join(tmpdir(), 'alma-bench'))
     if (!isInstalled(peer)) {
       const install = `npm install --prefix DIR ${peer.packageName}, and ALMA_BENCH_PEERS=DIR names the folder`
-      return new TaskRunner(peer, directory, undefined, `not found; ${install}`)
+      return new TaskRunner(peer, directory, `not found; ${install}`)
     }
     try {
       // Gigabytes: those of a run that was killed go too.
@@ -63,42 +58,22 @@ export class TaskRunner implements AsyncDisposable {
       const args = [peerProgram(peer.program), folder, String(threads), path]
       return new TaskRunner(peer, directory, new LinePeer(peer.name, process.execPath, args, { patience, rest: 3 }))
     } catch (error) {
-      return new TaskRunner(peer, directory, undefined, `no figures, ${messageOf(error)}`)
+      return new TaskRunner(peer, directory, `no figures, ${messageOf(error)}`)
     }
-  }
-
-  /** With its version, once it has answered. */
-  get name(): string {
-    return this.#name
-  }
-
-  /** Why there are no figures, or no more of them; for people. */
-  get reason(): string | undefined {
-    return this.#reason === undefined ? undefined : `${this.#peer.name}: ${this.#reason}`
   }
 
   /** What is continued from now on, by at most `room` tokens: prompts of one length. Loads the model at first. */
   async begin(prompts: readonly (readonly number[])[], room: number): Promise<void> {
-    await this.#ask({ prompts, room })
+    await this.ask({ prompts, room })
   }
 
   /** Continues all prompts by `count` tokens, greedily and past any end of text. `undefined`: there is a reason. */
-  async run(count: number): Promise<{ seconds: number; tokens: readonly (readonly number[])[] } | undefined> {
-    const { seconds, tokens = [] } = await this.#ask({ count })
-    return seconds === null ? undefined : { seconds, tokens }
+  run(count: number): Promise<PeerRun | undefined> {
+    return this.ask({ count })
   }
 
-  async #ask(request: Readonly<Record<string, unknown>>): Promise<PeerAnswer> {
-    const none = { name: this.#name, seconds: null }
-    if (this.#reason !== undefined || this.#program === undefined) return none
-    const answer = await this.#program.ask(request)
-    if (answer.seconds === null) this.#reason = `no figures, ${answer.reason}`
-    else this.#name = answer.name
-    return answer
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#program?.[Symbol.asyncDispose]()
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]()
     await rm(this.#directory, { recursive: true, force: true })
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "matmul_problem.h"
+#include "meanwhile.h"
 
 namespace alma::cpu::ALMA_ISA {
 

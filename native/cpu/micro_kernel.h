@@ -32,102 +32,11 @@ struct F32Product : VectorProduct {
   ALMA_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
 };
 
-// Memory that is asked for while something else is computed: `rows` rows of `bytes`, `stride` bytes apart, in `calls` shares.
-class Prefetch {
- public:
-  Prefetch() = default;
-  Prefetch(const void* begin, int64_t rows, int64_t bytes, int64_t stride, int64_t calls)
-      : row_(static_cast<const char*>(begin)), rows_(bytes > 0 ? rows : 0), bytes_(bytes), stride_(stride) {
-    if (rows_ > 0) share_ = ceil_div(rows_ * bytes_, calls);
-  }
-
-  // A share of less than a line: to be called from within a loop.
-  ALMA_LAMBDA void next() { ask(share_); }
-  // A share of several lines.
-  void some() {
-    for (int64_t i = 0; i < share_ && rows_ > 0; i += 64) ask(64);
-  }
-
- private:
-  ALMA_LAMBDA void ask(int64_t step) {
-    __builtin_prefetch(row_ + at_, 0, 2);
-    at_ += step;
-    if (at_ >= bytes_) next_row();
-  }
-  void next_row() {
-    at_ = 0;
-    if (rows_ > 1) {
-      row_ += stride_;
-      --rows_;
-    } else {
-      rows_ = share_ = 0;
-    }
-  }
-
-  const char* row_ = nullptr;
-  int64_t rows_ = 0, bytes_ = INT64_MAX, stride_ = 0, share_ = 0, at_ = 0;
-};
-
-// Results of a register block that go to c while the next one is computed, a vector at a time: between two blocks they would wait for memory, for longer
-// than a processor looks ahead.
-template <int kRows>
-class PendingStores {
- public:
-  // The last ones have to be gone.
-  ALMA_LAMBDA void put(const F (&acc)[kRows][2], float* c, int64_t c_stride, bool add) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      store(block_ + i * kNR, acc[i][0]);
-      store(block_ + i * kNR + W, acc[i][1]);
-    }
-    at_ = 0;
-    to_ = c;
-    stride_ = c_stride;
-    add_ = add;
-  }
-  // One vector of them, if there are any.
-  ALMA_LAMBDA void next() {
-    if (at_ >= kRows * kNR) return;
-    float* const to = to_ + at_ % kNR;
-    const F value = load(block_ + at_);
-    store(to, add_ ? load(to) + value : value);
-    at_ += W;
-    if (at_ % kNR == 0) to_ += stride_;
-  }
-  void finish() {
-    while (at_ < kRows * kNR) next();
-  }
-
- private:
-  alignas(64) float block_[kRows * kNR];
-  float* to_ = nullptr;
-  int64_t stride_ = 0;
-  int at_ = kRows * kNR;
-  bool add_ = false;
-};
-
-// What is done while register blocks are computed.
-template <int kRows>
-struct Meanwhile {
-  Prefetch fetch;
-  PendingStores<kRows> stores;
-};
-
+// Nothing is done meanwhile.
 struct Nothing {
   static constexpr int kPieces = 1;
   ALMA_LAMBDA void each_unit() const {}
   ALMA_LAMBDA void each_piece() const {}
-};
-
-// Stores with each piece of a block; with each unit, if asked for, a share of what is fetched.
-template <int kRows, bool kEachUnit>
-struct StoresAndFetches {
-  static constexpr int kPieces = 2 * kRows;
-  Meanwhile<kRows>& meanwhile;
-  ALMA_LAMBDA void each_unit() const {
-    if (kEachUnit) meanwhile.fetch.next();
-  }
-  ALMA_LAMBDA void each_piece() const { meanwhile.stores.next(); }
 };
 
 // a(i, p) = a[i · row_stride + p · step], b(p, j) = b[p · b_stride + j]; of the block's rows the first kRows, the others

@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "../runtime/huge_pages.h"
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
@@ -54,8 +56,6 @@ bool spin_until(std::chrono::microseconds limit, Condition condition) {
   } while (std::chrono::steady_clock::now() < end);
   return condition();
 }
-
-constexpr size_t kHugePage = size_t{2} << 20;
 
 struct AlignedDelete {
   size_t alignment = 64;

@@ -9,6 +9,7 @@
 
 #include "block_arena.h"
 #include "caching_allocator.h"
+#include "huge_pages.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -21,7 +22,6 @@ namespace {
 
 constexpr size_t kLarge = size_t{4} << 20;   // has huge pages of its own
 constexpr size_t kSmall = size_t{64} << 10;  // under this malloc serves
-constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t read_number(const char* path, size_t fallback) {
   std::ifstream file(path);

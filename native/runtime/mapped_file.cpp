@@ -15,12 +15,10 @@
 #include <utility>
 
 #include "error.h"
+#include "huge_pages.h"
 
 namespace alma {
 namespace {
-
-// Pages that the system can give as one where the file lies in memory so; a mapping that begins and ends with them loses none at its edges.
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
 
 // Whether the system has these bytes in memory, as samples tell.
 bool is_cached([[maybe_unused]] int file, [[maybe_unused]] uint64_t begin, [[maybe_unused]] uint64_t end) {
@@ -54,8 +52,9 @@ MappedFile::MappedFile(const std::string& path, uint64_t offset, size_t bytes) {
                                            " bytes");
   }
   if (bytes > 0) {
-    const uint64_t page = bytes < kHugePage ? static_cast<uint64_t>(sysconf(_SC_PAGESIZE))
-                                            : std::max(kHugePage, uint64_t(sysconf(_SC_PAGESIZE)));
+    // A large mapping begins and ends with huge pages, so that it loses none at its edges where the file lies in memory so.
+    const uint64_t page =
+        std::max<uint64_t>(static_cast<uint64_t>(sysconf(_SC_PAGESIZE)), bytes < kHugePage ? 0 : kHugePage);
     const uint64_t start = offset / page * page, end = (offset + bytes + page - 1) / page * page;
     length_ = static_cast<size_t>(end - start);
     base_ = mmap(nullptr, length_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, static_cast<off_t>(start));
