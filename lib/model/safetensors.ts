@@ -7,6 +7,7 @@ import { concatUint8Arrays } from 'typed-array-utils'
 import { AlmaError } from '../errors.js'
 import { writeFileAtomic } from '../files/atomic.js'
 import { describe, fileSize, isArrayOf, isObject, isString, parseJson, readBytes } from '../files/json.js'
+import { writeAll } from '../files/write-all.js'
 
 /** Bytes of one element. */
 export const safetensorsDtypeBytes = {
@@ -221,7 +222,7 @@ export async function writeSafetensorsTo(
 ): Promise<void> {
   // Widest elements first, as the reference implementation orders them: every tensor is then aligned to its elements.
   const order = tensors.toSorted((a, b) => safetensorsDtypeBytes[b.dtype] - safetensorsDtypeBytes[a.dtype])
-  await handle.writeFile(encodeHeader(order, path, metadata))
+  await writeAll(handle, encodeHeader(order, path, metadata))
   for (const { name, dtype, shape, data } of order) {
     const bytes = typeof data === 'function' ? await data() : data
     const expected = tensorByteLength(shape, dtype)
@@ -229,7 +230,8 @@ export async function writeSafetensorsTo(
       const found = `tensor ${describe(name)} has ${bytes.byteLength} bytes`
       throw damaged(path, `${found}, expected ${expected} for ${dtype} ${describe(shape)}`)
     }
-    await handle.writeFile(bytes)
+    // Not writeFile, which writes small pieces: the system then keeps the file in small pages, and every load of it takes longer.
+    await writeAll(handle, bytes)
   }
 }
 
