@@ -10,6 +10,7 @@ export default defineConfig({
     maxWorkers: 1,
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    env: { ALMA_DEVICE: process.env['ALMA_DEVICE'] ?? 'cpu' },
+    // Nothing is left in the user's folders.
+    env: { ALMA_DEVICE: process.env['ALMA_DEVICE'] ?? 'cpu', ALMA_CACHE: 'off' },
   },
 })

@@ -11,6 +11,6 @@ const model = await loadLlama(device, folder, { dtype: 'bf16' })
 const loaded = (performance.now() - begin) / 1000
 const decoding = resolveDecoding({ maxNewTokens: 1, eosTokenId: [] }, model.config)
 await generateTokens(model, [syntheticIds(model.config, 1)], decoding)
-const first = (performance.now() - begin) / 1000
-process.stdout.write(JSON.stringify({ loaded, first }))
+const token = (performance.now() - begin) / 1000
+process.stdout.write(JSON.stringify({ loaded, token }))
 model.dispose()

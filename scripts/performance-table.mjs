@@ -18,7 +18,8 @@ Figures are the best of several runs, as are those of the others.
 
 Ceilings: for products, prompts and training the multiply-adds that all threads do in registers (of bf16 the pair products, where the
 processor has them); for decoding, reading every weight once a step at the measured rate, or the multiply-adds where they take longer; for
-calls an empty N-API call; for the event loop's delay an idle one; for loading, reading the file once.
+calls an empty N-API call; for the event loop's delay an idle one; for loading, reading the file once
+(a file's first load searches its weights for NaN, later ones know that there is none).
 The part of a step that JavaScript takes is its thread's processor time, on Linux; elsewhere the time in which the thread is not idle.
 Rates per second are better when larger, times, multiples of greedy and bytes when smaller; a percentage is good at 100 and above either way.
 

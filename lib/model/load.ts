@@ -1,6 +1,7 @@
 /** Getting a model: from a folder in the Hugging Face layout, or with random weights. */
 import { AlmaError } from '../errors.js'
 import { type Device, type DType, ops, type StorageDType, Tensor } from '../runtime/index.js'
+import { CheckedWeights } from './checked-weights.js'
 import { type LlamaConfig, llamaParameterShapes, readLlamaConfig } from './config.js'
 import { LlamaForCausalLM } from './llama.js'
 import { openWeights, type WeightDtype, type WeightEntry } from './weight-files.js'
@@ -22,7 +23,8 @@ export interface LoadModelOptions {
 }
 
 /**
- * Loads config.json and the weights of a folder. On the CPU, weights that are stored in the wanted dtype stay in the mapped file.
+ * Loads config.json and the weights of a folder. On the CPU, weights that are stored in the wanted dtype stay in the mapped file, and
+ * a file whose weights were all finite before is not read for that again, as long as it is the same ({@link CheckedWeights}).
  *
  * @throws AlmaError ERR_ALMA_CONFIG, ERR_ALMA_CHECKPOINT (also for weights that are NaN or infinite), ERR_ALMA_IO,
  *   ERR_ALMA_OUT_OF_MEMORY.
@@ -37,12 +39,13 @@ export async function loadLlama(
   const config = await readLlamaConfig(directory)
   const files = await openWeights(directory, config)
   for (const warning of files.warnings) onWarning?.(warning)
+  const checked = await CheckedWeights.of(files)
 
   const tensors = new Map<string, Tensor>()
   const names = [...files.entries.keys()]
   const nonFinite = Tensor.zeros(device, [names.length], 'i32')
   let bytesLoaded = 0
-  // One tensor is mapped, and asked for from the disk, while the one before is counted.
+  // One tensor is read from the disk while the one before is counted.
   let counting = { done: Promise.resolve(), bytes: 0 }
   const counted = async (): Promise<void> => {
     await counting.done
@@ -52,12 +55,17 @@ export async function loadLlama(
   try {
     for (const [index, [name, entry]] of [...files.entries].entries()) {
       signal?.throwIfAborted()
-      const tensor = await loadTensor(device, entry, dtype)
+      const mapped = staysMapped(device, entry, dtype)
+      const tensor = mapped ? mapTensor(device, entry, dtype) : await loadTensor(device, entry, dtype)
       tensors.set(name, tensor)
-      using counter = nonFinite.view([1], index)
-      ops.countNonFinite(tensor, counter)
-      const done = device.synchronize()
-      done.catch(() => {}) // awaited with the next tensor
+      if (mapped) await tensor.fetch(signal)
+      let done = Promise.resolve()
+      if (!mapped || !checked.has(entry.file)) {
+        using counter = nonFinite.view([1], index)
+        ops.countNonFinite(tensor, counter)
+        done = device.synchronize()
+        done.catch(() => {}) // awaited with the next tensor
+      }
       await counted()
       counting = { done, bytes: entry.byteLength }
     }
@@ -72,6 +80,7 @@ export async function loadLlama(
         `${files.entries.get(name)?.file}: ${name} has ${counts[bad]} elements that are NaN or infinite, expected none`,
       )
     }
+    await checked.remember()
   } catch (error) {
     for (const tensor of tensors.values()) tensor.dispose()
     throw error
@@ -81,15 +90,19 @@ export async function loadLlama(
   return new LlamaForCausalLM(device, config, tensors, activationDtypeOf(device, dtype))
 }
 
+/** Whether the weights are used where they lie, in the file. */
+function staysMapped(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): boolean {
+  return device.hostAccessible && storageDtype[entry.dtype] === dtype && entry.byteOffset % 4 === 0
+}
+
+function mapTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): Tensor {
+  return Tensor.mapFile(device, entry.file, entry.byteOffset, entry.shape, dtype)
+}
+
 async function loadTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): Promise<Tensor> {
-  const stored = storageDtype[entry.dtype]
-  const aligned = entry.byteOffset % 4 === 0
-  if (device.hostAccessible && stored === dtype && aligned) {
-    return Tensor.mapFile(device, entry.file, entry.byteOffset, entry.shape, dtype)
-  }
   const tensor = Tensor.empty(device, entry.shape, dtype)
   try {
-    await tensor.loadFile(entry.file, entry.byteOffset, stored)
+    await tensor.loadFile(entry.file, entry.byteOffset, storageDtype[entry.dtype])
     return tensor
   } catch (error) {
     tensor.dispose()

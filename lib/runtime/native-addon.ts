@@ -27,6 +27,8 @@ export interface NativeAddon {
 
   tensorCreate(device: number, dtype: number, count: number): number
   tensorMapFile(device: number, dtype: number, count: number, path: string, offset: number): number
+  tensorWasCached(tensor: number): boolean
+  tensorFetch(tensor: number, begin: number, count: number): Promise<void>
   tensorView(tensor: number, offset: number, count: number, dtype: number): number
   tensorRelease(tensor: number): boolean
   tensorWrite(tensor: number, bytes: ArrayBufferView): void

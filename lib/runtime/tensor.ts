@@ -5,6 +5,9 @@ import type { NativeAddon } from './native-addon.js'
 
 export type Shape = readonly number[]
 
+/** Read from the disk at a time; between two parts a signal is looked at. */
+const fetchBytes = 64 * 2 ** 20
+
 // The safety net for tensors that nobody disposed; explicit disposal is the way.
 const forgotten = new FinalizationRegistry<{ addon: NativeAddon; handle: number }>(({ addon, handle }) => {
   addon.tensorRelease(handle)
@@ -71,6 +74,23 @@ export class Tensor {
     const count = countOf(shape)
     const handle = device.addon.tensorMapFile(device.id, dtypeCode[dtype], count, path, byteOffset)
     return new Tensor(device, handle, shape, dtype, count)
+  }
+
+  /**
+   * Brings a tensor of {@link Tensor.mapFile} from the disk into memory, unless the file was there when it was mapped. What has not
+   * been fetched is read when an op first needs it, which is slower. Ops that are enqueued already run meanwhile.
+   *
+   * @throws AlmaError ERR_ALMA_IO when the disk fails or the file has become shorter; the signal's reason when it is aborted.
+   */
+  async fetch(signal?: AbortSignal): Promise<void> {
+    const { addon } = this.device
+    signal?.throwIfAborted()
+    if (addon.tensorWasCached(this.handle)) return
+    const bytes = this.count * dtypeSize[this.dtype]
+    for (let begin = 0; begin < bytes; begin += fetchBytes) {
+      signal?.throwIfAborted()
+      await addon.tensorFetch(this.handle, begin, fetchBytes)
+    }
   }
 
   /**

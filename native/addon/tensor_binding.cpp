@@ -51,9 +51,69 @@ Napi::Value tensor_map_file(const Napi::CallbackInfo& info) {
     throw Error("ERR_ALMA_SHAPE", "the offset is not a multiple of the dtype's size");
   const size_t bytes = static_cast<size_t>(count) * size_of(dtype);
   MappedFile file(info[3].ToString(), static_cast<uint64_t>(offset), bytes);
-  auto storage = std::make_shared<MappedStorage>(device, std::move(file), bytes);
+  auto storage = std::make_shared<MappedStorage>(device, std::move(file));
   char* data = storage->data();
   return Napi::Number::New(info.Env(), environment.tensors.add(std::move(storage), data, count, dtype));
+}
+
+// The whole mapping behind a tensor of tensorMapFile.
+std::shared_ptr<MappedStorage> mapped_storage(const Napi::CallbackInfo& info) {
+  auto storage =
+      std::dynamic_pointer_cast<MappedStorage>(Environment::of(info).tensors.get(number_of(info, 0, "tensor")).storage);
+  if (!storage) throw Error("ERR_ALMA_DEVICE", "the tensor does not lie in a mapped file");
+  return storage;
+}
+
+// tensorWasCached(tensor: number): boolean
+Napi::Value tensor_was_cached(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), mapped_storage(info)->file().was_cached());
+}
+
+// Waits for the disk on a thread of libuv's pool, as reading a file through Node does: ops run meanwhile.
+class FetchWorker final : public Napi::AsyncWorker {
+ public:
+  FetchWorker(Napi::Env env, Environment& environment, std::shared_ptr<MappedStorage> storage, size_t begin,
+              size_t count)
+      : Napi::AsyncWorker(env),
+        environment_(environment),
+        storage_(std::move(storage)),
+        begin_(begin),
+        count_(count),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override {
+    try {
+      storage_->file().fetch(begin_, count_);
+    } catch (const Error& error) {
+      code_ = error.code();
+      SetError(error.what());
+    }
+  }
+  void OnOK() override { deferred_.Resolve(Env().Undefined()); }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(environment_.make_error(code_, error.Message())); }
+
+ private:
+  Environment& environment_;
+  std::shared_ptr<MappedStorage> storage_;  // let go on the JavaScript thread, which deletes the worker
+  size_t begin_;
+  size_t count_;
+  const char* code_ = "ERR_ALMA_IO";
+  Napi::Promise::Deferred deferred_;
+};
+
+// tensorFetch(tensor: number, begin: number, count: number): Promise<void>      begin and count in bytes of the mapped part
+Napi::Value tensor_fetch(const Napi::CallbackInfo& info) {
+  auto storage = mapped_storage(info);
+  const auto begin = static_cast<size_t>(extent_of(info, 1, "begin"));
+  const auto count = static_cast<size_t>(extent_of(info, 2, "count"));
+  auto* worker =
+      new FetchWorker(info.Env(), Environment::of(info), std::move(storage), begin, count);  // deletes itself when done
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
 }
 
 // tensorView(tensor: number, offset: number, count: number, dtype: number): number      offset and count in elements of the dtype
@@ -188,6 +248,8 @@ Napi::Value tensor_load_file(const Napi::CallbackInfo& info) {
 void register_tensor_functions(Napi::Object& exports, Environment* environment) {
   ALMA_EXPORT("tensorCreate", tensor_create);
   ALMA_EXPORT("tensorMapFile", tensor_map_file);
+  ALMA_EXPORT("tensorWasCached", tensor_was_cached);
+  ALMA_EXPORT("tensorFetch", tensor_fetch);
   ALMA_EXPORT("tensorView", tensor_view);
   ALMA_EXPORT("tensorRelease", tensor_release);
   ALMA_EXPORT("tensorWrite", tensor_write);

@@ -20,6 +20,7 @@ class CpuStream final : public Stream {
   void read(void* target, const void* source, size_t bytes) override { std::memcpy(target, source, bytes); }
   void load(const std::string& path, uint64_t offset, DType source, TensorRef target, int64_t count) override {
     const MappedFile file(path, offset, static_cast<size_t>(count) * size_of(source));
+    if (!file.was_cached()) file.fetch(0, file.bytes());
     ops_->cast({{file.data(), source}, target, count});
   }
   void replay(Recording& recording) override {

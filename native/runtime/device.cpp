@@ -8,8 +8,8 @@
 
 namespace alma {
 
-MappedStorage::MappedStorage(std::shared_ptr<Device> device, MappedFile file, size_t bytes)
-    : Storage(std::move(device), {file.data(), bytes}), file_(std::move(file)) {
+MappedStorage::MappedStorage(std::shared_ptr<Device> device, MappedFile file)
+    : Storage(std::move(device), {file.data(), file.bytes()}), file_(std::move(file)) {
   owns_block_ = false;
 }
 

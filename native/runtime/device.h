@@ -40,8 +40,9 @@ class Storage {
 // Memory that is a part of a file, mapped privately: a tensor's weights without a copy.
 class MappedStorage final : public Storage {
  public:
-  MappedStorage(std::shared_ptr<Device> device, MappedFile file, size_t bytes);
+  MappedStorage(std::shared_ptr<Device> device, MappedFile file);
   ~MappedStorage() override;
+  const MappedFile& file() const { return file_; }
 
  private:
   MappedFile file_;

@@ -17,11 +17,21 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
 
   void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  // Whether the system had the file in memory when it was mapped. Where it had not, fetch() is worth its time.
+  bool was_cached() const { return was_cached_; }
+  // Reads bytes [begin, begin + count) of the mapping from the disk, in pages as large as the system has. Waits for it; any thread.
+  // Throws ERR_ALMA_IO where the disk fails or the file has become shorter: to touch such bytes would end the process.
+  void fetch(size_t begin, size_t count) const;
 
  private:
+  std::string path_;
   void* base_ = nullptr;
-  size_t length_ = 0;
-  void* data_ = nullptr;
+  size_t length_ = 0;  // of the mapping, which begins and ends with a page
+  char* data_ = nullptr;
+  size_t bytes_ = 0;
+  bool was_cached_ = true;
+  bool fetches_huge_pages_ = false;
 };
 
 }  // namespace alma

@@ -143,5 +143,6 @@ void test_decoding(cpu::CpuOps& ops);
 void test_thread_independence(const std::string& isa);
 void test_thread_pool();
 void test_block_arena();
+void test_mapped_file();
 
 }  // namespace alma::test

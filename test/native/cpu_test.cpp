@@ -15,6 +15,8 @@ int main(int argc, char** argv) {
   test_thread_pool();
   context = "memory";
   test_block_arena();
+  context = "files";
+  test_mapped_file();
   throws("unknown instruction set", [] { cpu::make_cpu_ops(1, "sse9"); });
   throws("negative threads", [] { cpu::make_cpu_ops(-1, "auto"); });
   const auto has = [&](const char* isa) { return std::find(all.begin(), all.end(), isa) != all.end(); };

@@ -1,5 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Device, ops, Tensor } from '../../lib/runtime/index.js'
@@ -65,6 +65,43 @@ describe.skipIf(deviceName !== 'cpu')('Tensor.mapFile', () => {
     tensor.dispose()
     expect([...(await ops.add(view, view).read())]).toEqual([...values.subarray(10, 16)].map((x) => Math.fround(2 * x)))
     view.dispose()
+  })
+
+  it('is fetched from the disk while ops run, as far as it is not there', async () => {
+    const path = fileOf('fetched.bin', values, 4100)
+    const tensor = Tensor.mapFile(device, path, 4100, [5001], 'f32')
+    const doubled = ops.add(tensor, tensor)
+    await tensor.fetch()
+    // It was there, having just been written. As if it had not been:
+    await device.addon.tensorFetch(tensor.handle, 5000, 1e9)
+    expect(await tensor.read()).toEqual(values)
+    expect(await doubled.read()).toEqual(values.map((x) => Math.fround(2 * x)))
+    await expect(tensor.fetch(AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough')
+    await expectError(() => doubled.fetch(), 'ERR_ALMA_DEVICE', /does not lie in a mapped file/)
+    tensor.dispose()
+    await expectError(() => tensor.fetch(), 'ERR_ALMA_DISPOSED', /disposed/)
+    doubled.dispose()
+  })
+
+  it('may be disposed, with its device, while it is fetched', async () => {
+    const path = fileOf('fetched.bin', new Float32Array(1 << 20))
+    const own = openDevice()
+    const tensor = Tensor.mapFile(own, path, 0, [1 << 20], 'f32')
+    const fetched = own.addon.tensorFetch(tensor.handle, 0, 4 << 20)
+    tensor.dispose()
+    await own.dispose()
+    await fetched
+  })
+
+  const [major = 0, minor = 0] = process.platform === 'linux' ? release().split('.').map(Number) : []
+  const tellsFailures = major > 5 || (major === 5 && minor >= 18)
+  it.runIf(tellsFailures)('gives an error where it became shorter, instead of ending the process', async () => {
+    const path = fileOf('cut.bin', new Float32Array(1 << 20))
+    const tensor = Tensor.mapFile(device, path, 0, [1 << 20], 'f32')
+    truncateSync(path, 100)
+    const fetch = (): Promise<void> => device.addon.tensorFetch(tensor.handle, 0, 4 << 20)
+    await expectError(fetch, 'ERR_ALMA_IO', /cannot read .*cut\.bin: the disk failed, or the file has become shorter/)
+    tensor.dispose()
   })
 
   it('stays readable for the op in progress when tensor and device are disposed under it', async () => {
