@@ -12,9 +12,12 @@
 namespace alma::cpu::ALMA_ISA {
 namespace {
 
-// The tiles of a block whose a is packed: a thread packs its columns of b, in pieces that stay in L2, and uses them for all rows. Where b lies along
-// k, a piece is a panel: its rows are read from one end to the other, as processors foresee it. Where it lies across k, a piece is all columns
-// of a strip, in a part of k.
+// Whether a block has all of kOuterK, in several parts.
+bool has_long_blocks(const Problem& problem) { return W != 16 || (problem.b_along_k && problem.m <= kLongRows); }
+
+// The tiles of a block whose a is packed: a thread packs its columns of b, in pieces that stay in L2, and uses them for all rows. Of a long block whose
+// b lies along k, a piece is a panel: its rows are read from one end to the other, as processors foresee it. Otherwise a piece is all columns of
+// a strip, in a part of k.
 template <class Product, int64_t kUnit>
 struct StripProduct {
   const Phases& phases;
@@ -24,8 +27,9 @@ struct StripProduct {
   const Strips& strips;
   const Result& result;
   const int64_t count = strips.count(), part = part_of(block.units), size = element_size(problem.data_b);
-  const bool whole = problem.b_along_k;
-  static constexpr int64_t kTileRows = whole_panels<Product>(kTileM);
+  const bool whole = problem.b_along_k && has_long_blocks(problem);
+  static constexpr int64_t kTileRows = whole_panels<Product>(kTileM),
+                           kPieces = StoresAndFetches<Product::kRows, false>::kPieces;
   const int64_t width = whole ? kNR : strips.widest;
   const bool fetch_rows = whole && problem.m <= kFetchRows, each_unit = fetch_rows && Product::kMeanwhile;
 
@@ -47,11 +51,12 @@ struct StripProduct {
       for (int64_t u = 0; u < block.units; u += part) {
         const int64_t depth = min(part, block.units - u), units = whole ? block.units : depth;
         if (!whole || u == 0) problem.pack_b(problem.b, block.j0 + col, panels, block.k0 + u * kUnit, units, packed);
-        if (!whole) meanwhile.fetch = further_along_k(begin, end, u + depth);
+        if (!problem.b_along_k) meanwhile.fetch = further_along_k(begin, end, u + depth);
         if (fetch_rows && u == 0) meanwhile.fetch = next_columns(col, end);
         const Panels b{whole ? packed + u * kNR : packed, panel_stride(units, kNR)};
         for (int64_t row = 0; row < block.m; row += kTileRows) {
           const Tile tile = result.tile(row, col);
+          meanwhile.panel = next_panel(a.from(0, u * Product::kRows), row, panels);
           const auto multiply = each_unit ? compute_depth<Product, true> : compute_depth<Product>;
           multiply(a.from(row / Product::kRows, u * Product::kRows), b, depth, min(kTileRows, block.m - row), cols,
                    tile.c, tile.stride, tile.add || u > 0, nullptr, meanwhile);
@@ -61,6 +66,16 @@ struct StripProduct {
       result.finish(0, block.m, col, cols);
     }
     meanwhile.stores.finish();
+  }
+
+  // The panel of a that is used after the one at `row`, where a tile is one panel and several of b: all of a passes through L2 for each strip, and
+  // waiting for it would take longer than multiplying where others use L3 as well.
+  PanelFetch next_panel(const Panels& part_of_a, int64_t row, int64_t panels_b) const {
+    if (kTileRows > Product::kRows || block.m <= kTileRows || panels_b < 2) return {};
+    const int64_t next = row + kTileRows < block.m ? row / kTileRows + 1 : 0;
+    const int64_t bytes = a.stride * static_cast<int64_t>(sizeof(float));
+    const char* const from = reinterpret_cast<const char*>(part_of_a.from(next, 0).data);
+    return {from, from + bytes, round_up(ceil_div(bytes, panels_b * kPieces), 64)};
   }
 
   // The beginning of the strip that this thread is likely to compute after the one that ends at `end`, as many strips on as there are threads; block.n
@@ -131,7 +146,7 @@ void multiply(ThreadPool& pool, const Problem& problem) {
   constexpr int64_t kOuterRows = whole_panels<Product>(kOuterM);
   const int64_t block_m = min(problem.m, kOuterRows), block_n = min(problem.n, outer_n);
   // Units of the block that begins at k0. Parts of k depend on k alone, whether a block has one of them or all.
-  const bool long_blocks = W != 16 || (problem.b_along_k && problem.m <= kLongRows);
+  const bool long_blocks = has_long_blocks(problem);
   const auto units_at = [&](int64_t k0) {
     const int64_t outer = kOuterK * kUnit, begin = k0 / outer * outer;
     const int64_t units = round_up(ceil_div(min(outer, problem.k - begin), kUnit), Product::kDepth);

@@ -11,13 +11,13 @@
 namespace alma::cpu::ALMA_ISA {
 
 // Of a panel: kNR · kUnitsK floats stay in L1 (24 KiB) on AVX2. Zen 5 streams panels from L2 as fast as it multiplies; what costs there is every further
-// pass over C, so a part of k is as long as L2 (1 MiB) allows.
-constexpr int64_t kUnitsK = W == 16 ? 512 : 384;
+// pass over C, so a part of k is long, and few columns of b and one panel of a at a time stay in L2 (512 and 56 KiB of 1 MiB).
+constexpr int64_t kUnitsK = W == 16 ? 1024 : 384;
 constexpr int64_t kOuterK = 2048;
 constexpr int64_t kOuterM = 2048;  // as kTileM rounded up to whole panels
 constexpr int64_t kOuterN = 2048;
-constexpr int64_t kTileM = W == 16 ? 112 : 96;  // · kUnitsK floats of a stay in L2 (224, 144 KiB)
-constexpr int64_t kTileN = 8 * kNR;
+constexpr int64_t kTileM = W == 16 ? kMR : 96;  // · kUnitsK floats of a stay in L2 (56, 144 KiB)
+constexpr int64_t kTileN = (W == 16 ? 4 : 8) * kNR;
 // Rows of C up to which b is packed strip by strip, as wide as a tile; kTileN · kUnitsK floats stay in L2 beside a tile's rows of a.
 constexpr int64_t kStripRows = W == 16 ? INT64_MAX : 512;
 // Rows of C up to which a block has all of kOuterK where b lies along k, so that its rows are read from one end to the other. With more rows, and

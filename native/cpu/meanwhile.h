@@ -41,6 +41,16 @@ class Prefetch {
   int64_t rows_ = 0, bytes_ = INT64_MAX, stride_ = 0, share_ = 0, at_ = 0;
 };
 
+// The panel that is needed next: `share` bytes of it at a time, in lines of 64.
+struct PanelFetch {
+  const char *at = nullptr, *end = nullptr;
+  int64_t share = 0;
+
+  ALMA_LAMBDA void next() {
+    for (const char* const to = at + share; at < to && at < end; at += 64) __builtin_prefetch(at, 0, 2);
+  }
+};
+
 // Results of a register block that go to c while the next one is computed, a vector at a time: between two blocks they would wait for memory, for longer
 // than a processor looks ahead.
 template <int kRows>
@@ -79,10 +89,11 @@ class PendingStores {
 template <int kRows>
 struct Meanwhile {
   Prefetch fetch;
+  PanelFetch panel;
   PendingStores<kRows> stores;
 };
 
-// Stores with each piece of a block; with each unit, if asked for, a share of what is fetched.
+// Stores, and a share of the next panel, with each piece of a block; with each unit, if asked for, a share of what is fetched.
 template <int kRows, bool kEachUnit>
 struct StoresAndFetches {
   static constexpr int kPieces = 2 * kRows;
@@ -90,7 +101,10 @@ struct StoresAndFetches {
   ALMA_LAMBDA void each_unit() const {
     if (kEachUnit) meanwhile.fetch.next();
   }
-  ALMA_LAMBDA void each_piece() const { meanwhile.stores.next(); }
+  ALMA_LAMBDA void each_piece() const {
+    meanwhile.stores.next();
+    meanwhile.panel.next();
+  }
 };
 
 }  // namespace alma::cpu::ALMA_ISA

@@ -44,7 +44,7 @@ void one(cpu::CpuOps& ops, Random& random, MatmulLayout layout, int64_t m, int64
 
 // A row has the same bits whatever the number of rows.
 void test_rows(cpu::CpuOps& ops, Random& random, DType type, Invariance invariance, int64_t most) {
-  constexpr int64_t kN = 700, kK = 613;
+  constexpr int64_t kN = 700, kK = 2213;  // several parts of k
   Tensor a = Tensor::normal(type, static_cast<size_t>(most * kK), random);
   Tensor b = Tensor::normal(type, kN * kK, random);
   Tensor all(type, static_cast<size_t>(most * kN));
@@ -149,7 +149,9 @@ void test_matmul(cpu::CpuOps& ops) {
   // Strips and several blocks of k, also of pairs, which are half as many; weights in bf16 beside activations in f32.
   one(ops, random, MatmulLayout::nt, 75, 1021, 2301, DType::bf16, DType::bf16, DType::bf16, true);
   for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
-    one(ops, random, layout, 61, 1021, 1203, DType::f32, DType::bf16, DType::f32, false);
+    one(ops, random, layout, 61, 530, 2301, DType::f32, DType::bf16, DType::f32, false);
+  // So many rows that a block of k is one part of it, whatever the layout.
+  for (const DType type : types) one(ops, random, MatmulLayout::nt, 263, 300, 2301, type, type, type, true);
 
   // Register blocks that are all whole, whatever the instruction set: the last one's results are stored too.
   for (const MatmulLayout layout : {MatmulLayout::nn, MatmulLayout::nt, MatmulLayout::tn})
