@@ -136,6 +136,23 @@ export async function deviceSeconds(
   return best / calls
 }
 
+/**
+ * {@link deviceSeconds} of what reads `bytes` of memory, in turns with the bandwidth of reading, bytes/s: the best of both. On a machine that is
+ * shared, memory is half as fast in one minute as in the next, so that the best of the whole run would say nothing.
+ */
+export async function besideReading(
+  device: Device,
+  enqueue: () => void,
+  bytes: number,
+): Promise<{ seconds: number; bandwidth: number }> {
+  let [bandwidth, seconds] = [0, Number.POSITIVE_INFINITY]
+  for (let turn = 0; turn < 4; turn++) {
+    bandwidth = Math.max(bandwidth, await device.probe('read', { bytes: 256 * 2 ** 20, seconds: 0.3 }))
+    seconds = Math.min(seconds, await deviceSeconds(device, enqueue, bytes / bandwidth))
+  }
+  return { seconds, bandwidth }
+}
+
 /** Seconds of a synchronous body on the JavaScript thread. */
 export function callSeconds(body: () => void): Promise<number> {
   return new Promise((resolve, reject) => {

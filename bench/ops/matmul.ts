@@ -1,5 +1,5 @@
 import { ops, Tensor } from '../../lib/runtime/index.js'
-import { type BenchContext, ceilingOf, deviceSeconds, figure, productCeilingOf } from '../harness.js'
+import { type BenchContext, besideReading, deviceSeconds, figure, productCeilingOf } from '../harness.js'
 import { BlasPeers, type ProductRequest } from '../peers/blas.js'
 
 type Layout = ProductRequest['layout']
@@ -72,13 +72,12 @@ async function decodingProducts({ device, report }: BenchContext): Promise<void>
     for (const dtype of ['f32', 'bf16'] as const) {
       using weight = ops.fillNormal(Tensor.empty(device, [n, k], dtype), 1, 1)
       for (const rows of [1, 4, 8, 16]) {
-        const bandwidth = await ceilingOf(device, 'read')
         using x = ops.fillNormal(Tensor.empty(device, [rows, k], 'f32'), 1, 2)
         using out = Tensor.empty(device, [rows, n], 'f32')
         const enqueue = (): void => {
           ops.matmul(x, weight, { layout: 'nt', out, invariance: 'fewRows' })
         }
-        const seconds = await deviceSeconds(device, enqueue, weight.byteLength / bandwidth)
+        const { seconds, bandwidth } = await besideReading(device, enqueue, weight.byteLength)
         const value = weight.byteLength / seconds / 1e9
         const shape = `${rows} × ${n} × ${k}`
         const name = `matmul nt, ${dtype} weights`

@@ -78,7 +78,17 @@ struct Product {
   int64_t share;  // columns of a piece that come next, for each group to fetch
   Groups groups;
   const Output& out;
+  // The range that this thread is likely to take next: its number of steps and its beginning, or null.
+  int64_t then_steps;
+  const TB* then;
 
+  static int64_t steps_of(const Range& range) { return ceil_div(range.end - range.begin, kRows); }
+
+  Rows<kRows, TB> first_of_next_range() const {
+    Rows<kRows, TB> rows;
+    for (int r = 0; r < kRows; ++r) rows.at[r] = then + r * then_steps * k;
+    return rows;
+  }
   // The last row again where a stream has no more.
   Rows<kRows, TB> at(const Range& range, int64_t steps, int64_t step) const {
     Rows<kRows, TB> rows;
@@ -107,7 +117,9 @@ struct Product {
     Rows<kRows, TB> rows = at(range, steps, step);
     for (int64_t p = 0; p < k; p += depth) {
       const int64_t columns = min(depth, k - p);
-      const Rows<kRows, TB> next = p + depth < k ? rows.from(depth) : at(range, steps, step + 1);
+      const Rows<kRows, TB> next = p + depth < k                         ? rows.from(depth)
+                                   : step + 1 < steps || then == nullptr ? at(range, steps, step + 1)
+                                                                         : first_of_next_range();
       for (int64_t g = 0; g < groups.count; ++g) {
         const int64_t first = groups.begin(g);
         RowSums<kRows>* const total = sums[first] + s;
@@ -123,7 +135,7 @@ struct Product {
   }
 
   void compute(const Range& range) const {
-    const int64_t steps = ceil_div(range.end - range.begin, kRows);
+    const int64_t steps = steps_of(range);
     RowSums<kRows> sums[kSeveral ? kSkinnyRows : kM][W];
     for (int64_t first = 0; first < steps; first += W) {
       const int64_t count = min<int64_t>(W, steps - first);
@@ -182,18 +194,25 @@ void multiply(ThreadPool& pool, const float* a, int64_t k, const Groups& groups,
               const Output* outs, int products) {
   const int64_t depth = kM <= 2 ? k : piece_columns<TB>(kM, k);
   const int64_t share = round_up(ceil_div(depth, groups.count), kLine<TB>);
-  const auto compute = [&](const Range& range) {
-    const Product<kM, TB> product{a, pointer<TB>(weights[range.product]), k, depth, share, groups, outs[range.product]};
+  const auto compute = [&](const Range& range, const Range* next) {
+    const TB* const then = next != nullptr ? pointer<TB>(weights[next->product], next->begin * k) : nullptr;
+    const int64_t then_steps = next != nullptr ? Product<kM, TB>::steps_of(*next) : 0;
+    const Product<kM, TB> product{
+        a, pointer<TB>(weights[range.product]), k, depth, share, groups, outs[range.product], then_steps, then};
     product.compute(range);
   };
   int64_t rows = 0;
   for (int i = 0; i < products; ++i) rows += outs[i].n;
   if (rows * k * groups.rows < (1 << 17)) {
-    for (int i = 0; i < products; ++i) compute({i, 0, outs[i].n});
+    for (int i = 0; i < products; ++i) compute({i, 0, outs[i].n}, nullptr);
     return;
   }
   const Ranges ranges = divide(pool, outs, products, rows, Product<kM, TB>::kRows);
-  pool.run(ranges.count, [&](int64_t i, int) { compute(ranges.of[i]); });
+  pool.run(ranges.count, [&](int64_t i, int) {
+    // Where memory bounds the product, threads are equally fast.
+    const bool follows = kM <= 2 && i + pool.threads() < ranges.count;
+    compute(ranges.of[i], follows ? ranges.of + i + pool.threads() : nullptr);
+  });
 }
 
 template <class TB>
