@@ -137,18 +137,26 @@ export async function deviceSeconds(
 }
 
 /**
- * {@link deviceSeconds} of what reads `bytes` of memory, in turns with the bandwidth of reading, bytes/s: the best of both. On a machine that is
- * shared, memory is half as fast in one minute as in the next, so that the best of the whole run would say nothing.
+ * Seconds of what reads `bytes` of memory, in short turns with the bandwidth of reading, bytes/s: the best of both. On a machine that is shared,
+ * memory is half as fast in one second as in the next, so that the best of the whole run would say nothing.
  */
 export async function besideReading(
   device: Device,
   enqueue: () => void,
   bytes: number,
 ): Promise<{ seconds: number; bandwidth: number }> {
-  let [bandwidth, seconds] = [0, Number.POSITIVE_INFINITY]
-  for (let turn = 0; turn < 4; turn++) {
-    bandwidth = Math.max(bandwidth, await device.probe('read', { bytes: 256 * 2 ** 20, seconds: 0.3 }))
-    seconds = Math.min(seconds, await deviceSeconds(device, enqueue, bytes / bandwidth))
+  const read = (): Promise<number> => device.probe('read', { bytes: 256 * 2 ** 20, seconds: 0.05 })
+  let bandwidth = await read()
+  let seconds = Number.POSITIVE_INFINITY
+  for (let turn = 0; turn < 12; turn++) {
+    const calls = Math.max(1, Math.round((PIECE_SECONDS * bandwidth) / bytes))
+    for (let piece = 0; piece < 3; piece++) {
+      const begin = performance.now()
+      for (let i = 0; i < calls; i++) enqueue()
+      await device.synchronize()
+      seconds = Math.min(seconds, (performance.now() - begin) / 1000 / calls)
+    }
+    bandwidth = Math.max(bandwidth, await read())
   }
   return { seconds, bandwidth }
 }

@@ -1,5 +1,12 @@
 import { ops, Tensor } from '../../lib/runtime/index.js'
-import { type BenchContext, besideReading, deviceSeconds, figure, productCeilingOf } from '../harness.js'
+import {
+  type BenchContext,
+  besideReading,
+  deviceSeconds,
+  figure,
+  type PeerFigure,
+  productCeilingOf,
+} from '../harness.js'
 import { BlasPeers, type ProductRequest } from '../peers/blas.js'
 
 type Layout = ProductRequest['layout']
@@ -26,6 +33,9 @@ const withBf16: readonly (readonly [Layout, Shape])[] = [
   ['nt', [512, 2048, 2048]],
 ]
 
+/** m + n + k of the products that are compared with the processor's peak. */
+const largest = 3 * 2048
+
 /** Matrix products: GFLOP/s beside the multiply-adds that the processor can do in registers, and beside other libraries. */
 export async function matmulBench({ device, report, quick = false }: BenchContext): Promise<void> {
   report.section('matmul')
@@ -43,15 +53,21 @@ export async function matmulBench({ device, report, quick = false }: BenchContex
         },
         (2 * m * n * k) / peak,
       )
-    const before = await once()
-    const others = await peers.products({ dtype, layout, m, n, k })
-    // Before and after the others: a machine does not stay equally fast.
-    const value = (2 * m * n * k) / Math.min(before, await once()) / 1e9
+    // In turns with the others, of all the best: a machine does not stay equally fast.
+    let seconds = await once()
+    const others = new Map<string, PeerFigure>()
+    const compared = m + n + k === largest
+    for (let turn = 0; turn < (compared ? 4 : 1); turn++) {
+      for (const other of await peers.products({ dtype, layout, m, n, k })) {
+        if (other.value > (others.get(other.name)?.value ?? 0)) others.set(other.name, other)
+      }
+      seconds = Math.min(seconds, await once())
+    }
+    const value = (2 * m * n * k) / seconds / 1e9
     const name = dtype === 'f32' ? `matmul ${layout} f32` : `matmul ${layout} bf16 → f32`
-    const goal =
-      dtype === 'bf16' ? '≥ 85 %, ≥ 0.9 × oneDNN' : m + n + k === 6144 ? '≥ 88 %, ≥ 0.95 × BLAS' : '≥ 0.95 × BLAS'
+    const goal = dtype === 'bf16' ? '≥ 85 %, ≥ 0.9 × oneDNN' : compared ? '≥ 88 %, ≥ 0.95 × BLAS' : '≥ 0.95 × BLAS'
     const shape = `${m} × ${n} × ${k}`
-    report.add(figure({ name, shape, value, unit: 'GFLOP/s', ceiling: peak / 1e9, peers: others }), goal)
+    report.add(figure({ name, shape, value, unit: 'GFLOP/s', ceiling: peak / 1e9, peers: [...others.values()] }), goal)
   }
   const small = ([m, n, k]: Shape): boolean => !quick || m * n * k <= 2 ** 27
   for (const shape of everyLayout.filter(small))
