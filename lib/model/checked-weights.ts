@@ -14,13 +14,13 @@ const recordName = 'checked-weights.txt'
 const maxLines = 2048
 const maxRecordBytes = maxLines * 65
 
-interface Record {
+interface Findings {
   readonly known: ReadonlySet<string>
   /** Whether lines may be added to it. */
   readonly intact: boolean
 }
 
-const noRecord: Record = { known: new Set(), intact: true }
+const noFindings: Findings = { known: new Set(), intact: true }
 
 /** A file changed so recently can change again without another ctime: clocks of file systems tick. */
 const settledNs = 2_000_000_000n
@@ -28,41 +28,41 @@ const settledNs = 2_000_000_000n
 export class CheckedWeights {
   readonly #files: WeightFiles
   readonly #folder: string | undefined
-  readonly #record: Record
+  readonly #findings: Findings
   /** By file, as it was before its weights were read. */
   readonly #identities: ReadonlyMap<string, string>
 
   private constructor(
     files: WeightFiles,
     folder: string | undefined,
-    record: Record,
+    findings: Findings,
     identities: ReadonlyMap<string, string>,
   ) {
     this.#files = files
     this.#folder = folder
-    this.#record = record
+    this.#findings = findings
     this.#identities = identities
   }
 
   /** Looks the files up. A record that is missing or cannot be read is an empty one. */
-  static async of(files: WeightFiles, folder = userCacheFolder()): Promise<CheckedWeights> {
-    if (folder === undefined) return new CheckedWeights(files, folder, noRecord, new Map())
+  static async of(files: WeightFiles): Promise<CheckedWeights> {
+    const folder = userCacheFolder()
+    if (folder === undefined) return new CheckedWeights(files, folder, noFindings, new Map())
     return new CheckedWeights(files, folder, await readRecord(folder), await identitiesOf(files))
   }
 
   has(file: string): boolean {
-    return this.#record.known.has(this.#identities.get(file) ?? '')
+    return this.#findings.known.has(this.#identities.get(file) ?? '')
   }
 
   /** Records those files that are still what they were when this was made. What cannot be written is not recorded. */
   async remember(): Promise<void> {
     const folder = this.#folder
-    if (folder === undefined) return
-    const { known, intact } = this.#record
+    const { known, intact } = this.#findings
+    const searched = [...this.#identities].filter(([, identity]) => !known.has(identity))
+    if (folder === undefined || searched.length === 0) return
     const now = await identitiesOf(this.#files)
-    const lines = [...this.#identities]
-      .filter(([file, identity]) => now.get(file) === identity && !known.has(identity))
-      .map(([, identity]) => identity)
+    const lines = searched.filter(([file, identity]) => now.get(file) === identity).map(([, identity]) => identity)
     if (lines.length === 0) return
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -78,7 +78,7 @@ export class CheckedWeights {
   }
 }
 
-async function readRecord(folder: string): Promise<Record> {
+async function readRecord(folder: string): Promise<Findings> {
   try {
     await using file = await open(join(folder, recordName))
     const buffer = Buffer.alloc(maxRecordBytes)
@@ -88,7 +88,7 @@ async function readRecord(folder: string): Promise<Record> {
     const { size } = await file.stat()
     return { known, intact: lines.at(-1) === '' && known.size === lines.length - 1 && size <= maxRecordBytes }
   } catch {
-    return noRecord
+    return noFindings
   }
 }
 

@@ -56,9 +56,8 @@ export async function loadLlama(
     for (const [index, [name, entry]] of [...files.entries].entries()) {
       signal?.throwIfAborted()
       const mapped = staysMapped(device, entry, dtype)
-      const tensor = mapped ? mapTensor(device, entry, dtype) : await loadTensor(device, entry, dtype)
+      const tensor = await loadTensor(device, entry, dtype, mapped, signal)
       tensors.set(name, tensor)
-      if (mapped) await tensor.fetch(signal)
       let done = Promise.resolve()
       if (!mapped || !checked.has(entry.file)) {
         using counter = nonFinite.view([1], index)
@@ -95,14 +94,18 @@ function staysMapped(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'):
   return device.hostAccessible && storageDtype[entry.dtype] === dtype && entry.byteOffset % 4 === 0
 }
 
-function mapTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): Tensor {
-  return Tensor.mapFile(device, entry.file, entry.byteOffset, entry.shape, dtype)
-}
-
-async function loadTensor(device: Device, entry: WeightEntry, dtype: 'f32' | 'bf16'): Promise<Tensor> {
-  const tensor = Tensor.empty(device, entry.shape, dtype)
+async function loadTensor(
+  device: Device,
+  entry: WeightEntry,
+  dtype: 'f32' | 'bf16',
+  mapped: boolean,
+  signal: AbortSignal | undefined,
+): Promise<Tensor> {
+  const { file, byteOffset, shape } = entry
+  const tensor = mapped ? Tensor.mapFile(device, file, byteOffset, shape, dtype) : Tensor.empty(device, shape, dtype)
   try {
-    await tensor.loadFile(entry.file, entry.byteOffset, storageDtype[entry.dtype])
+    if (mapped) await tensor.fetch(signal)
+    else await tensor.loadFile(file, byteOffset, storageDtype[entry.dtype])
     return tensor
   } catch (error) {
     tensor.dispose()

@@ -86,8 +86,7 @@ export class Tensor {
     const { addon } = this.device
     signal?.throwIfAborted()
     if (addon.tensorWasCached(this.handle)) return
-    const bytes = this.count * dtypeSize[this.dtype]
-    for (let begin = 0; begin < bytes; begin += fetchBytes) {
+    for (let begin = 0; begin < this.byteLength; begin += fetchBytes) {
       signal?.throwIfAborted()
       await addon.tensorFetch(this.handle, begin, fetchBytes)
     }

@@ -89,6 +89,7 @@ struct Product {
     for (int r = 0; r < kRows; ++r) rows.at[r] = then + r * then_steps * k;
     return rows;
   }
+
   // The last row again where a stream has no more.
   Rows<kRows, TB> at(const Range& range, int64_t steps, int64_t step) const {
     Rows<kRows, TB> rows;

@@ -41,6 +41,21 @@ bool reads_huge_pages() {
 }
 #endif
 
+#if defined(SYS_preadv2) && defined(RWF_NOWAIT)
+bool is_resident(char* byte) {
+  unsigned char resident = 0;
+  return mincore(byte - reinterpret_cast<uintptr_t>(byte) % page_size(), 1, &resident) == 0 && (resident & 1) != 0;
+}
+
+bool reads_at_once(int file, uint64_t offset) {
+  char byte = 0;
+  iovec to{&byte, 1};
+  // Low and high half of the offset: the latter counts where a long has 32 bits.
+  return syscall(SYS_preadv2, file, &to, 1L, static_cast<long>(offset), static_cast<long>(offset >> 16 >> 16),
+                 RWF_NOWAIT) == 1;
+}
+#endif
+
 // Whether the system has this part of the file, mapped at `data`, in memory, as samples tell.
 bool is_cached([[maybe_unused]] int file, [[maybe_unused]] const struct stat& status,
                [[maybe_unused]] const std::string& path, [[maybe_unused]] uint64_t offset, [[maybe_unused]] char* data,
@@ -52,19 +67,7 @@ bool is_cached([[maybe_unused]] int file, [[maybe_unused]] const struct stat& st
   constexpr size_t kStep = size_t{1} << 20;
   for (size_t i = 0; i < bytes / kStep + 2; i++) {
     const size_t at = std::min(i * kStep, bytes - 1);
-    if (may_ask) {
-      unsigned char resident = 0;
-      char* const page = data + at - reinterpret_cast<uintptr_t>(data + at) % page_size();
-      if (mincore(page, 1, &resident) != 0 || (resident & 1) == 0) return false;
-    } else {
-      char byte = 0;
-      iovec to{&byte, 1};
-      const uint64_t from = offset + at;
-      // Low and high half of the offset: the latter counts where a long has 32 bits.
-      const long result =
-          syscall(SYS_preadv2, file, &to, 1L, static_cast<long>(from), static_cast<long>(from >> 16 >> 16), RWF_NOWAIT);
-      if (result != 1) return false;
-    }
+    if (!(may_ask ? is_resident(data + at) : reads_at_once(file, offset + at))) return false;
   }
   return true;
 #else

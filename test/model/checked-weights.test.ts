@@ -25,7 +25,7 @@ let folder: string
 let model: string
 let weights: string
 let record: string
-let case_ = 0
+let models = 0
 beforeAll(() => {
   device = openDevice()
   folder = mkdtempSync(join(tmpdir(), 'alma-checked-'))
@@ -36,7 +36,7 @@ afterAll(async () => {
 })
 
 beforeEach(async () => {
-  const own = join(folder, String(case_++))
+  const own = join(folder, String(models++))
   model = join(own, 'model')
   weights = join(model, 'model.safetensors')
   vi.stubEnv('ALMA_CACHE', join(own, 'cache'))
